@@ -1,0 +1,621 @@
+"""Convolution in one, two and three dimensions: forward, data gradient, weight gradient.
+
+Images are channels-last in memory. Each operation cuts the rows of its column matrix (one row per pixel) into tiles,
+gathers a tile into scratch memory that stays in the second-level cache, and multiplies it by the packed weights: the
+column matrix of the whole batch is never built. A tile's size depends on the shapes alone and every sum has a fixed
+order, so that the bits do not depend on the number of threads.
+
+Dimension letters: N images, C channels in, F filters (channels out), G groups; P pixels of a tile, T taps of a filter.
+"""
+
+cimport numpy as cnp
+from cython.parallel cimport prange, threadid
+from libc.string cimport memcpy, memset
+
+from nnx._ext.common cimport _shape, _strides, check_threads, check_writeable, real, real_type
+from nnx._ext.gemm cimport give_workspace, nnx_gemm, take_workspace
+from nnx._ext.simd cimport table
+
+cnp.import_array()
+
+cdef extern from "table.h" nogil:
+    struct nnx_view:
+        Py_ssize_t channels
+        Py_ssize_t image
+        Py_ssize_t channel
+        Py_ssize_t stride[3]
+        Py_ssize_t size[3]
+        Py_ssize_t count[3]
+        Py_ssize_t step[3]
+        Py_ssize_t taps[3]
+        const Py_ssize_t *offset[3]
+
+    ctypedef struct nnx_conv "struct nnx_conv":
+        void (*gather_f32)(const nnx_view *, const float *, Py_ssize_t, Py_ssize_t, float *) noexcept nogil
+        void (*gather_f64)(const nnx_view *, const double *, Py_ssize_t, Py_ssize_t, double *) noexcept nogil
+        void (*depthwise_f32)(const nnx_view *, const float *, Py_ssize_t, Py_ssize_t, const float *, const float *,
+                              float *) noexcept nogil
+        void (*depthwise_f64)(const nnx_view *, const double *, Py_ssize_t, Py_ssize_t, const double *,
+                              const double *, double *) noexcept nogil
+        void (*depthwise_weight_f32)(const nnx_view *, const float *, Py_ssize_t, Py_ssize_t, const float *,
+                                     float *) noexcept nogil
+        void (*depthwise_weight_f64)(const nnx_view *, const double *, Py_ssize_t, Py_ssize_t, const double *,
+                                     double *) noexcept nogil
+
+cdef enum:
+    TILE_BYTES = 196608        # a tile of the column matrix: a part of the second-level cache
+    TILE_PIXELS = 384          # at most
+    TILES = 16                 # at least, where there are pixels enough, so that threads share the work evenly
+    ROW_STEP = 12              # rows of the largest micro-kernel
+    PARTIAL_BYTES = 16777216   # of all partial weight gradients together
+    CHUNKS = 16                # partial weight gradients, at most
+    CHANNEL_BLOCK = 64         # channels of one task of the weight gradient
+    MAX_TAPS = 4096            # taps per axis
+
+
+# -- arguments --------------------------------------------------------------------------------------
+
+cdef struct Image:
+    # a batch of images of 1 to 3 dimensions; missing axes have length 1. Strides in numbers.
+    void *data
+    Py_ssize_t images
+    Py_ssize_t channels
+    Py_ssize_t size[3]
+    Py_ssize_t image
+    Py_ssize_t channel
+    Py_ssize_t stride[3]
+
+
+cdef int _image(cnp.ndarray a, int kind, bint channels_last, str kernel, str argument, Image *result) except -1:
+    """Read the shape and strides of an (N, C, 1-3 axes) array; `channels_last`: it must be dense in that order."""
+    if real_type(a, kernel, argument) != kind:
+        raise TypeError(f"{kernel}: expected arrays of one dtype, got {argument} of {a.dtype}")
+    cdef int ndim = cnp.PyArray_NDIM(a), axis, extra
+    if ndim < 3 or ndim > 5:
+        raise ValueError(f"{kernel}: expected {argument} with 3 to 5 dimensions, got shape {_shape(a)}")
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a), expected
+    for axis in range(ndim):
+        if cnp.PyArray_STRIDE(a, axis) % size:
+            raise ValueError(f"{kernel}: expected {argument} with strides of whole numbers, got {_strides(a)}")
+    extra = 5 - ndim
+    result.data = cnp.PyArray_DATA(a)
+    result.images = cnp.PyArray_DIM(a, 0)
+    result.channels = cnp.PyArray_DIM(a, 1)
+    result.image = cnp.PyArray_STRIDE(a, 0) // size
+    result.channel = cnp.PyArray_STRIDE(a, 1) // size
+    for axis in range(3):
+        if axis < extra:
+            result.size[axis] = 1
+            result.stride[axis] = 0
+        else:
+            result.size[axis] = cnp.PyArray_DIM(a, axis - extra + 2)
+            result.stride[axis] = cnp.PyArray_STRIDE(a, axis - extra + 2) // size
+    # strides of axes of length 1 are arbitrary: give them the value that channels-last order has
+    expected = 1
+    if result.channels == 1 or (channels_last and cnp.PyArray_SIZE(a) == 0):
+        result.channel = 1
+    cdef bint fits = result.channel == 1
+    expected = result.channels
+    for axis in range(2, -1, -1):
+        if result.size[axis] == 1:
+            result.stride[axis] = expected
+        fits = fits and result.stride[axis] == expected
+        expected *= result.size[axis]
+    if result.images == 1:
+        result.image = expected
+    fits = fits and result.image == expected
+    if channels_last and not fits and cnp.PyArray_SIZE(a) > 0:
+        raise ValueError(
+            f"{kernel}: expected {argument} to be channels-last in memory, got shape {_shape(a)} with strides {_strides(a)}"
+        )
+    return 0
+
+
+cdef struct Geometry:
+    Py_ssize_t stride[3]
+    Py_ssize_t padding[3]
+    Py_ssize_t dilation[3]
+
+
+cdef int _geometry(tuple stride, tuple padding, tuple dilation, str kernel, Geometry *g) except -1:
+    """Tuples of 1 to 3 integers; missing axes get stride 1, padding 0, dilation 1."""
+    cdef int n = len(stride), axis
+    if n < 1 or n > 3 or len(padding) != n or len(dilation) != n:
+        raise ValueError(f"{kernel}: expected stride, padding and dilation of 1 to 3 numbers, got {stride}, {padding}, {dilation}")
+    for axis in range(3):
+        g.stride[axis] = 1 if axis < 3 - n else stride[axis - 3 + n]
+        g.padding[axis] = 0 if axis < 3 - n else padding[axis - 3 + n]
+        g.dilation[axis] = 1 if axis < 3 - n else dilation[axis - 3 + n]
+        if not (1 <= g.stride[axis] <= 1 << 30 and 0 <= g.padding[axis] <= 1 << 30 and 1 <= g.dilation[axis] <= 1 << 30):
+            raise ValueError(f"{kernel}: expected stride and dilation >= 1 and padding >= 0, got {stride}, {dilation}, {padding}")
+    return 0
+
+
+cdef int _weights(Image *w, Image *x, Image *y, Py_ssize_t groups, str kernel) except -1:
+    """Check weights (F, C / G, taps) against C channels in and F channels out."""
+    if groups < 1 or x.channels != w.channels * groups or y.channels != w.images or w.images % groups:
+        raise ValueError(
+            f"{kernel}: expected weights of {y.channels} filters for {x.channels} channels in {groups} groups, "
+            f"got {w.images} filters for {w.channels} channels each"
+        )
+    if x.images != y.images:
+        raise ValueError(f"{kernel}: expected as many images in as out, got {x.images} and {y.images}")
+    cdef int axis
+    for axis in range(3):
+        if w.size[axis] > MAX_TAPS:
+            raise ValueError(f"{kernel}: expected at most {MAX_TAPS} taps per axis, got {w.size[axis]}")
+    return 0
+
+
+cdef cnp.ndarray _bias(object bias, int kind, Py_ssize_t filters, str kernel):
+    if bias is None:
+        return None
+    cdef cnp.ndarray b = bias
+    if real_type(b, kernel, "bias") != kind or cnp.PyArray_NDIM(b) != 1 or cnp.PyArray_DIM(b, 0) != filters or (
+        not cnp.PyArray_IS_C_CONTIGUOUS(b)
+    ):
+        raise ValueError(f"{kernel}: expected a contiguous bias of {filters} numbers like x, got shape {_shape(b)}")
+    return b
+
+
+# -- views ------------------------------------------------------------------------------------------
+
+cdef Py_ssize_t _rows(const nnx_view *v, Py_ssize_t images) noexcept nogil:
+    return images * v.count[0] * v.count[1] * v.count[2]
+
+
+cdef Py_ssize_t _taps(const nnx_view *v) noexcept nogil:
+    return v.taps[0] * v.taps[1] * v.taps[2]
+
+
+cdef void _source(nnx_view *v, Image *a, Py_ssize_t channels) noexcept nogil:
+    cdef int axis
+    v.channels = channels
+    v.image = a.image
+    v.channel = a.channel
+    for axis in range(3):
+        v.size[axis] = a.size[axis]
+        v.stride[axis] = a.stride[axis]
+
+
+cdef void _input_view(nnx_view *v, Image *x, Image *w, Image *y, Geometry *g, Py_ssize_t *offsets) noexcept nogil:
+    """The column matrix of a convolution: rows are output pixels, source is the input."""
+    cdef int axis
+    cdef Py_ssize_t k
+    _source(v, x, w.channels)
+    for axis in range(3):
+        v.count[axis] = y.size[axis]
+        v.step[axis] = g.stride[axis]
+        v.taps[axis] = w.size[axis]
+        for k in range(w.size[axis]):
+            offsets[axis * MAX_TAPS + k] = k * g.dilation[axis] - g.padding[axis]
+        v.offset[axis] = offsets + axis * MAX_TAPS
+
+
+cdef Py_ssize_t _tile_rows(Py_ssize_t rows, Py_ssize_t row_bytes) noexcept nogil:
+    """Pixels per tile: as many as fit into TILE_BYTES, fewer where that would leave too few tiles."""
+    cdef Py_ssize_t fit = TILE_BYTES // max(row_bytes, 1)
+    cdef Py_ssize_t share = (rows + TILES - 1) // TILES
+    fit = min(fit, TILE_PIXELS, max(share, 4 * ROW_STEP))
+    return max((fit + ROW_STEP - 1) // ROW_STEP * ROW_STEP, ROW_STEP)
+
+
+# -- packed weights ---------------------------------------------------------------------------------
+
+cdef void _pack_weights(const real *w, Py_ssize_t T, const Py_ssize_t *tap, Py_ssize_t I, Py_ssize_t si, Py_ssize_t J,
+                        Py_ssize_t sj, Py_ssize_t panel, real *packed, int num_threads) noexcept nogil:
+    """packed[panel][(t, i)][j] = w[tap[t] + i si + j sj]: rows are taps and channels as in a gathered tile."""
+    cdef Py_ssize_t panels = (J + panel - 1) // panel, p, t, i, j, width
+    cdef real *to
+    cdef const real *source
+    for p in prange(panels, num_threads=num_threads, schedule="static"):
+        to = packed + p * panel * T * I
+        width = min(panel, J - p * panel)
+        for t in range(T):
+            for i in range(I):
+                source = w + tap[t] + i * si + p * panel * sj
+                for j in range(width):
+                    to[j] = source[j * sj]
+                for j in range(width, panel):
+                    to[j] = 0
+                to = to + panel
+
+
+# -- a product of a gathered matrix and packed weights ----------------------------------------------
+
+cdef int _columns_times(const nnx_view *v, Py_ssize_t images, const real *x, const real *packed, Py_ssize_t columns,
+                        const real *bias, real *y, Py_ssize_t row_stride, const Py_ssize_t *scatter,
+                        int num_threads) except -1:
+    """y[row] = columns[row] . weights + bias, for all rows of the view.
+
+    scatter: NULL where row r is y + r * row_stride; else {image, d, h, w}, the strides of the positions of y.
+    """
+    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
+    cdef const nnx_conv *conv = <const nnx_conv *> table().conv
+    cdef Py_ssize_t rows = _rows(v, images), K = _taps(v) * v.channels
+    cdef Py_ssize_t tile = _tile_rows(rows, (K + (columns if scatter != NULL else 0)) * sizeof(real))
+    cdef Py_ssize_t tiles = (rows + tile - 1) // tile, t, first, count, r, q, rest
+    # a 1x1 convolution with stride 1 needs no gathering: its rows are the source's pixels
+    cdef bint direct = _taps(v) == 1 and v.channel == 1
+    cdef int axis
+    for axis in range(3):
+        direct = direct and v.step[axis] == 1 and v.offset[axis][0] == 0 and v.count[axis] == v.size[axis]
+    direct = direct and v.stride[1] == v.size[2] * v.stride[2] and v.stride[0] == v.size[1] * v.stride[1]
+    direct = direct and v.image == v.size[0] * v.stride[0]
+    if tiles < num_threads:
+        num_threads = max(tiles, 1)
+    cdef Py_ssize_t scratch = tile * ((0 if direct else K) + (columns if scatter != NULL else 0)) + 16
+    cdef real *buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
+    cdef real *mine
+    cdef real *out
+    cdef const real *a
+    cdef Py_ssize_t lda
+    with nogil:
+        for t in prange(tiles, num_threads=num_threads, schedule="dynamic"):
+            first = t * tile
+            count = min(tile, rows - first)
+            mine = buffer + threadid() * scratch
+            if direct:
+                a = x + first * v.stride[2]
+                lda = v.stride[2]
+            else:
+                a = mine
+                lda = K
+                if real is float:
+                    conv.gather_f32(v, x, first, count, mine)
+                else:
+                    conv.gather_f64(v, x, first, count, mine)
+            out = y + first * row_stride if scatter == NULL else mine + (0 if direct else tile * K)
+            if real is float:
+                gemm.gemm_f32(count, columns, K, a, lda, 1, packed, K, out,
+                              row_stride if scatter == NULL else columns, 1, 0, bias, NULL)
+            else:
+                gemm.gemm_f64(count, columns, K, a, lda, 1, packed, K, out,
+                              row_stride if scatter == NULL else columns, 1, 0, bias, NULL)
+            if scatter != NULL:
+                for r in range(count):
+                    q = first + r
+                    rest = q // v.count[2]
+                    memcpy(y + q % v.count[2] * scatter[3] + rest % v.count[1] * scatter[2]
+                           + rest // v.count[1] % v.count[0] * scatter[1]
+                           + rest // v.count[1] // v.count[0] * scatter[0],
+                           out + r * columns, columns * sizeof(real))
+    give_workspace(buffer)
+    return 0
+
+
+cdef int _depthwise(const nnx_view *v, Py_ssize_t images, const real *x, const real *w, const real *bias, real *y,
+                    const Py_ssize_t *scatter, int num_threads) except -1:
+    """The same for one filter per channel; w is (taps, channels)."""
+    cdef const nnx_conv *conv = <const nnx_conv *> table().conv
+    cdef Py_ssize_t rows = _rows(v, images), C = v.channels, t, first, count, r, q, rest
+    cdef Py_ssize_t tile = _tile_rows(rows, C * sizeof(real))
+    cdef Py_ssize_t tiles = (rows + tile - 1) // tile
+    if tiles < num_threads:
+        num_threads = max(tiles, 1)
+    cdef real *buffer = <real *> take_workspace(num_threads * tile * C * sizeof(real) + 64)
+    cdef real *out
+    with nogil:
+        for t in prange(tiles, num_threads=num_threads, schedule="dynamic"):
+            first = t * tile
+            count = min(tile, rows - first)
+            out = y + first * C if scatter == NULL else buffer + threadid() * tile * C
+            if real is float:
+                conv.depthwise_f32(v, x, first, count, w, bias, out)
+            else:
+                conv.depthwise_f64(v, x, first, count, w, bias, out)
+            if scatter != NULL:
+                for r in range(count):
+                    q = first + r
+                    rest = q // v.count[2]
+                    memcpy(y + q % v.count[2] * scatter[3] + rest % v.count[1] * scatter[2]
+                           + rest // v.count[1] % v.count[0] * scatter[1]
+                           + rest // v.count[1] // v.count[0] * scatter[0], out + r * C, C * sizeof(real))
+    give_workspace(buffer)
+    return 0
+
+
+# -- forward ----------------------------------------------------------------------------------------
+
+def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stride, tuple padding, tuple dilation,
+            Py_ssize_t groups, int num_threads):
+    """y = x * w + bias (cross-correlation).
+
+    x (N, C, 1-3 axes) of any strides, w (F, C / groups, taps), bias (F,) or None, y (N, F, axes) channels-last.
+    padding: zeros before the first pixel of each axis; those behind the last follow from y's shape.
+    """
+    cdef Image X, W, Y
+    cdef Geometry g
+    cdef int kind = real_type(y, "conv.forward", "y")
+    check_threads(num_threads, "conv.forward")
+    check_writeable(y, "conv.forward", "y")
+    _image(x, kind, False, "conv.forward", "x", &X)
+    _image(w, kind, False, "conv.forward", "w", &W)
+    _image(y, kind, True, "conv.forward", "y", &Y)
+    _geometry(stride, padding, dilation, "conv.forward", &g)
+    _weights(&W, &X, &Y, groups, "conv.forward")
+    cdef cnp.ndarray b = _bias(bias, kind, W.images, "conv.forward")
+    if cnp.PyArray_SIZE(y) == 0:
+        return
+    cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
+    if kind == cnp.NPY_FLOAT:
+        _forward[float](X, W, Y, g, <float *> b_data, groups, num_threads)
+    else:
+        _forward[double](X, W, Y, g, <double *> b_data, groups, num_threads)
+
+
+cdef int _forward(Image X, Image W, Image Y, Geometry g, const real *bias, Py_ssize_t groups,
+                  int num_threads) except -1:
+    cdef nnx_view v
+    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
+    cdef Py_ssize_t T = W.size[0] * W.size[1] * W.size[2], C = W.channels, F = W.images // groups, group, t
+    cdef bint depthwise = C == 1 and F == 1 and groups > 1 and X.channel == 1
+    cdef Py_ssize_t packed_size = T * groups if depthwise else (F + panel - 1) // panel * panel * T * C
+    cdef Py_ssize_t *offsets = <Py_ssize_t *> take_workspace(3 * MAX_TAPS * sizeof(Py_ssize_t))
+    cdef Py_ssize_t *tap = NULL
+    cdef real *packed = NULL
+    try:
+        tap = <Py_ssize_t *> take_workspace(max(T, 1) * sizeof(Py_ssize_t))
+        packed = <real *> take_workspace(max(packed_size, 1) * sizeof(real))
+        _input_view(&v, &X, &W, &Y, &g, offsets)
+        for t in range(T):
+            tap[t] = (t // W.size[2] // W.size[1] * W.stride[0] + t // W.size[2] % W.size[1] * W.stride[1]
+                      + t % W.size[2] * W.stride[2])
+        if depthwise:
+            v.channels = groups
+            for t in range(T):
+                for group in range(groups):
+                    packed[t * groups + group] = (<real *> W.data)[tap[t] + group * W.image]
+            return _depthwise[real](&v, Y.images, <real *> X.data, packed, bias, <real *> Y.data, NULL, num_threads)
+        for group in range(groups):
+            with nogil:
+                _pack_weights[real](<real *> W.data + group * F * W.image, T, tap, C, W.channel, F, W.image, panel,
+                                    packed, num_threads)
+            _columns_times[real](&v, Y.images, <real *> X.data + group * C * X.channel, packed, F,
+                                 bias + group * F if bias != NULL else NULL, <real *> Y.data + group * F,
+                                 Y.channels, NULL, num_threads)
+    finally:
+        give_workspace(packed)
+        give_workspace(tap)
+        give_workspace(offsets)
+    return 0
+
+
+# -- data gradient ----------------------------------------------------------------------------------
+
+def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple stride, tuple padding, tuple dilation,
+              Py_ssize_t groups, int num_threads):
+    """gx = the gradient of forward() with respect to x, from gy; with a bias it is a transposed convolution.
+
+    gy (N, F, axes) of any strides, w (F, C / groups, taps), bias (C,) or None, gx (N, C, axes) channels-last.
+    """
+    cdef Image X, W, Y
+    cdef Geometry g
+    cdef int kind = real_type(gx, "conv.data_grad", "gx")
+    check_threads(num_threads, "conv.data_grad")
+    check_writeable(gx, "conv.data_grad", "gx")
+    _image(gx, kind, True, "conv.data_grad", "gx", &X)
+    _image(w, kind, False, "conv.data_grad", "w", &W)
+    _image(gy, kind, False, "conv.data_grad", "gy", &Y)
+    _geometry(stride, padding, dilation, "conv.data_grad", &g)
+    _weights(&W, &X, &Y, groups, "conv.data_grad")
+    cdef cnp.ndarray b = _bias(bias, kind, X.channels, "conv.data_grad")
+    if cnp.PyArray_SIZE(gx) == 0:
+        return
+    cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
+    if kind == cnp.NPY_FLOAT:
+        _data_grad[float](X, W, Y, g, <float *> b_data, groups, num_threads)
+    else:
+        _data_grad[double](X, W, Y, g, <double *> b_data, groups, num_threads)
+
+
+cdef int _data_grad(Image X, Image W, Image Y, Geometry g, const real *bias, Py_ssize_t groups,
+                    int num_threads) except -1:
+    """Input positions are taken by their remainder modulo the stride: those of one remainder meet the same taps, and
+    read gy like a convolution with step 1. So every number of gx is written once, by one thread."""
+    cdef nnx_view v
+    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
+    cdef Py_ssize_t T = W.size[0] * W.size[1] * W.size[2], C = W.channels, F = W.images // groups, group, t, i, k
+    cdef bint depthwise = C == 1 and F == 1 and groups > 1 and Y.channel == 1
+    cdef Py_ssize_t packed_size = T * groups if depthwise else (C + panel - 1) // panel * panel * T * F
+    cdef Py_ssize_t remainders[3]
+    cdef Py_ssize_t first[3]
+    cdef Py_ssize_t scatter[4]
+    cdef Py_ssize_t kernel_tap[3]
+    cdef Py_ssize_t phase, reached, used
+    cdef int axis
+    cdef bint dense = g.stride[0] == 1 and g.stride[1] == 1 and g.stride[2] == 1
+    cdef Py_ssize_t *offsets = <Py_ssize_t *> take_workspace(6 * MAX_TAPS * sizeof(Py_ssize_t))
+    cdef Py_ssize_t *chosen = offsets + 3 * MAX_TAPS  # the taps of this remainder, per axis
+    cdef Py_ssize_t *tap = NULL
+    cdef real *packed = NULL
+    cdef real *out
+    try:
+        tap = <Py_ssize_t *> take_workspace(max(T, 1) * sizeof(Py_ssize_t))
+        packed = <real *> take_workspace(max(packed_size, 1) * sizeof(real))
+        for axis in range(3):
+            remainders[axis] = min(g.stride[axis], X.size[axis])
+        for phase in range(remainders[0] * remainders[1] * remainders[2]):
+            first[2] = phase % remainders[2]
+            first[1] = phase // remainders[2] % remainders[1]
+            first[0] = phase // remainders[2] // remainders[1]
+            _source(&v, &Y, F)
+            for axis in range(3):
+                # position first + stride * q meets tap k where first + padding - k * dilation is a multiple of the stride
+                v.count[axis] = (X.size[axis] - first[axis] + g.stride[axis] - 1) // g.stride[axis]
+                v.step[axis] = 1
+                used = 0
+                for k in range(W.size[axis] - 1, -1, -1):  # so that the source positions ascend
+                    reached = first[axis] + g.padding[axis] - k * g.dilation[axis]
+                    if reached % g.stride[axis] == 0:
+                        offsets[axis * MAX_TAPS + used] = _exact(reached, g.stride[axis])
+                        chosen[axis * MAX_TAPS + used] = k
+                        used += 1
+                v.taps[axis] = used
+                v.offset[axis] = offsets + axis * MAX_TAPS
+            for t in range(_taps(&v)):
+                kernel_tap[2] = chosen[2 * MAX_TAPS + t % v.taps[2]]
+                kernel_tap[1] = chosen[MAX_TAPS + t // v.taps[2] % v.taps[1]]
+                kernel_tap[0] = chosen[t // v.taps[2] // v.taps[1]]
+                tap[t] = kernel_tap[0] * W.stride[0] + kernel_tap[1] * W.stride[1] + kernel_tap[2] * W.stride[2]
+            out = <real *> X.data
+            scatter[0] = X.image
+            for axis in range(3):
+                out = out + first[axis] * X.stride[axis]
+                scatter[axis + 1] = g.stride[axis] * X.stride[axis]
+            if depthwise:
+                v.channels = groups
+                for t in range(_taps(&v)):
+                    for group in range(groups):
+                        packed[t * groups + group] = (<real *> W.data)[tap[t] + group * W.image]
+                _depthwise[real](&v, X.images, <real *> Y.data, packed, bias, out, NULL if dense else scatter,
+                                 num_threads)
+                continue
+            for group in range(groups):
+                with nogil:
+                    _pack_weights[real](<real *> W.data + group * F * W.image, _taps(&v), tap, F, W.image, C,
+                                        W.channel, panel, packed, num_threads)
+                _columns_times[real](&v, X.images, <real *> Y.data + group * F * Y.channel, packed, C,
+                                     bias + group * C if bias != NULL else NULL, out + group * C, X.channels,
+                                     NULL if dense else scatter, num_threads)
+    finally:
+        give_workspace(packed)
+        give_workspace(tap)
+        give_workspace(offsets)
+    return 0
+
+
+cdef inline Py_ssize_t _exact(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    """a / b for a multiple of b; C's division rounds towards zero, which is exact here for negative a too."""
+    return a // b
+
+
+# -- weight gradient --------------------------------------------------------------------------------
+
+def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple stride, tuple padding, tuple dilation,
+                Py_ssize_t groups, int num_threads):
+    """gw = the gradient of forward() with respect to w.
+
+    gy (N, F, axes) channels-last, x (N, C, axes) of any strides, gw (F, C / groups, taps) of any strides.
+    """
+    cdef Image X, W, Y
+    cdef Geometry g
+    cdef int kind = real_type(gw, "conv.weight_grad", "gw")
+    check_threads(num_threads, "conv.weight_grad")
+    check_writeable(gw, "conv.weight_grad", "gw")
+    _image(x, kind, False, "conv.weight_grad", "x", &X)
+    _image(gw, kind, False, "conv.weight_grad", "gw", &W)
+    _image(gy, kind, True, "conv.weight_grad", "gy", &Y)
+    _geometry(stride, padding, dilation, "conv.weight_grad", &g)
+    _weights(&W, &X, &Y, groups, "conv.weight_grad")
+    if cnp.PyArray_SIZE(gw) == 0:
+        return
+    if kind == cnp.NPY_FLOAT:
+        _weight_grad[float](<float *> W.data, X, W, Y, g, groups, num_threads)
+    else:
+        _weight_grad[double](<double *> W.data, X, W, Y, g, groups, num_threads)
+
+
+cdef int _weight_grad(real *gw, Image X, Image W, Image Y, Geometry g, Py_ssize_t groups,
+                      int num_threads) except -1:
+    """Pixels are cut into a fixed number of chunks. Each sums its tiles into a partial gradient (taps, C, F); the partial
+    gradients are added in order."""
+    cdef nnx_view v
+    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
+    cdef const nnx_conv *conv = <const nnx_conv *> table().conv
+    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
+    cdef Py_ssize_t T = W.size[0] * W.size[1] * W.size[2], C = W.channels, F = W.images // groups
+    cdef bint depthwise = C == 1 and F == 1 and groups > 1 and X.channel == 1
+    if depthwise:
+        C, groups = groups, 1
+    cdef Py_ssize_t *offsets = <Py_ssize_t *> take_workspace(3 * MAX_TAPS * sizeof(Py_ssize_t))
+    _input_view(&v, &X, &W, &Y, &g, offsets)
+    cdef Py_ssize_t rows = _rows(&v, Y.images), size = T * C * F
+    cdef Py_ssize_t block = C if depthwise else min(C, CHANNEL_BLOCK), blocks = (C + block - 1) // block
+    cdef Py_ssize_t tile = _tile_rows(rows, (T * block + F) * sizeof(real))
+    cdef Py_ssize_t tiles = (rows + tile - 1) // tile
+    cdef Py_ssize_t chunks = min(tiles, CHUNKS, max(PARTIAL_BYTES // (size * <Py_ssize_t> sizeof(real)), 2))
+    cdef Py_ssize_t per_chunk, scratch, group, task, chunk, t, first, count, channels, i, c, f, k, at
+    if chunks < 1:
+        chunks = 1
+    per_chunk = (tiles + chunks - 1) // chunks
+    scratch = tile * (T * block + (F + panel - 1) // panel * panel) + 16
+    cdef real *partial = NULL
+    cdef real *buffer = NULL
+    cdef const real *x
+    cdef const real *gy
+    cdef real total
+    try:
+        partial = <real *> take_workspace(chunks * size * sizeof(real))
+        buffer = <real *> take_workspace(num_threads * (scratch * sizeof(real) + sizeof(nnx_view)))
+        for group in range(groups):
+            x = <real *> X.data + group * C * X.channel
+            gy = <real *> Y.data + group * F
+            with nogil:
+                for task in prange(chunks * blocks, num_threads=num_threads, schedule="dynamic"):
+                    _weight_task[real](&v, gemm, conv, task // blocks, task % blocks, block, C, F, T, rows, tile,
+                                       per_chunk, depthwise, x, X.channel, gy, Y.channels, panel,
+                                       partial + task // blocks * size, buffer + threadid() * scratch)
+                for f in prange(F, num_threads=num_threads, schedule="static"):
+                    for c in range(C):
+                        for t in range(T):
+                            total = 0
+                            for chunk in range(chunks):
+                                total = total + partial[((chunk * T + t) * C + c) * F + f]
+                            at = (t // W.size[2] // W.size[1] * W.stride[0] + t // W.size[2] % W.size[1] * W.stride[1]
+                                  + t % W.size[2] * W.stride[2])
+                            if depthwise:
+                                gw[c * W.image + at] = total
+                            else:
+                                gw[(group * F + f) * W.image + c * W.channel + at] = total
+    finally:
+        give_workspace(buffer)
+        give_workspace(partial)
+        give_workspace(offsets)
+    return 0
+
+
+cdef void _weight_task(const nnx_view *view, const nnx_gemm *gemm, const nnx_conv *conv, Py_ssize_t chunk,
+                       Py_ssize_t number, Py_ssize_t block, Py_ssize_t C, Py_ssize_t F, Py_ssize_t T, Py_ssize_t rows,
+                       Py_ssize_t tile, Py_ssize_t per_chunk, bint depthwise, const real *x, Py_ssize_t channel,
+                       const real *gy, Py_ssize_t gy_stride, Py_ssize_t panel, real *partial,
+                       real *scratch) noexcept nogil:
+    """partial[t, c, :] for the channels of one block = sum over the chunk's tiles of columns' . gy."""
+    cdef nnx_view v = view[0]
+    cdef Py_ssize_t start = number * block, t, i, first, count, tap
+    cdef real *packed
+    v.channels = min(block, C - start)
+    for tap in range(T):
+        memset(partial + (tap * C + start) * F, 0, v.channels * F * sizeof(real))
+    for t in range(chunk * per_chunk, (chunk + 1) * per_chunk):
+        first = t * tile
+        if first >= rows:
+            break
+        count = min(tile, rows - first)
+        if depthwise:
+            if real is float:
+                conv.depthwise_weight_f32(&v, x, first, count, gy + first * gy_stride, partial)
+            else:
+                conv.depthwise_weight_f64(&v, x, first, count, gy + first * gy_stride, partial)
+            continue
+        packed = scratch + tile * T * block
+        if real is float:
+            conv.gather_f32(&v, x + start * channel, first, count, scratch)
+            gemm.pack_f32(count, F, gy + first * gy_stride, gy_stride, 1, packed)
+            if v.channels == C:
+                gemm.gemm_f32(T * C, F, count, scratch, 1, T * C, packed, count, partial, F, 1, 1, NULL, NULL)
+            else:
+                for tap in range(T):
+                    gemm.gemm_f32(v.channels, F, count, scratch + tap * v.channels, 1, T * v.channels, packed, count,
+                                  partial + (tap * C + start) * F, F, 1, 1, NULL, NULL)
+        else:
+            conv.gather_f64(&v, x + start * channel, first, count, scratch)
+            gemm.pack_f64(count, F, gy + first * gy_stride, gy_stride, 1, packed)
+            if v.channels == C:
+                gemm.gemm_f64(T * C, F, count, scratch, 1, T * C, packed, count, partial, F, 1, 1, NULL, NULL)
+            else:
+                for tap in range(T):
+                    gemm.gemm_f64(v.channels, F, count, scratch + tap * v.channels, 1, T * v.channels, packed, count,
+                                  partial + (tap * C + start) * F, F, 1, 1, NULL, NULL)

@@ -1,0 +1,479 @@
+"""Matrix products: BLAS for small ones, the tile kernels of ext/simd/gemm.h for the rest.
+
+BLAS is SciPy's (``scipy.linalg.cython_blas``), bound at the first product that needs it, since loading it costs more than
+all of nnx. It is called only below the size at which OpenBLAS stays on one thread: its idle workers would spin beside
+ours. Larger products are cut into fixed tiles, so that the bits do not depend on the number of threads.
+"""
+
+cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
+from cython.parallel cimport prange
+
+from nnx._ext.common cimport (
+    _shape, check_ndim, check_threads, check_writeable, input_pointer, output_pointer, real, real_type,
+)
+from nnx._ext.simd cimport table
+
+import os
+import sys
+
+cnp.import_array()
+
+# The largest M * N * K for which OpenBLAS never starts its own threads (interface/gemm.c: 65536 * 4).
+cdef enum:
+    BLAS_LIMIT = 262144
+    BLAS_TILE = 64      # 64 ** 3 == BLAS_LIMIT
+    TILE_ROWS = 48      # a multiple of the micro-kernel's 12 and 6 rows
+    TILE_COLUMNS = 128  # a multiple of every panel's width
+
+# -- scratch memory ---------------------------------------------------------------------------------
+
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #if defined(__linux__)
+    #include <sys/mman.h>
+    #endif
+    #if defined(_WIN32)
+    #include <malloc.h>
+    #define nnx_free_aligned _aligned_free
+    #else
+    #define nnx_free_aligned free
+    #endif
+    static void *nnx_allocate_aligned(size_t size) {
+    #if defined(_WIN32)
+        return _aligned_malloc(size, 64);
+    #else
+        void *block = NULL;
+        size_t alignment = size >= ((size_t)1 << 22) ? ((size_t)1 << 21) : 64;
+        if (posix_memalign(&block, alignment, size) != 0) return NULL;
+    #if defined(__linux__) && defined(MADV_HUGEPAGE)
+        if (alignment > 64) madvise(block, size, MADV_HUGEPAGE);
+    #endif
+        return block;
+    #endif
+    }
+    """
+    void *nnx_allocate_aligned(size_t size) nogil
+    void nnx_free_aligned(void *block) nogil
+
+cdef enum:
+    SLOTS = 8
+    HEADER = 64  # the block's size stands in front of it
+
+cdef void *_kept[SLOTS]
+cdef size_t _kept_limit = 256 << 20
+
+
+cdef size_t _size_of(void *block) noexcept:
+    return (<size_t *> (<char *> block - HEADER))[0]
+
+
+cdef void *take_workspace(size_t size) except NULL:
+    cdef int slot, best = -1
+    cdef void *block
+    for slot in range(SLOTS):
+        if _kept[slot] != NULL and size <= _size_of(_kept[slot]) and (
+            best < 0 or _size_of(_kept[slot]) < _size_of(_kept[best])
+        ):
+            best = slot
+    if best >= 0 and _size_of(_kept[best]) <= 4 * size + 65536:
+        block = _kept[best]
+        _kept[best] = NULL
+        return block
+    if size > (<size_t> 1 << (8 * sizeof(size_t) - 2)):
+        raise MemoryError(f"workspace: expected a size that fits into memory, got {size} bytes")
+    block = nnx_allocate_aligned(size + HEADER)
+    if block == NULL:
+        raise MemoryError(f"workspace: could not allocate {size} bytes")
+    (<size_t *> block)[0] = size
+    return <char *> block + HEADER
+
+
+cdef void give_workspace(void *block) noexcept:
+    cdef int slot, smallest = 0
+    cdef size_t total = 0
+    if block == NULL:
+        return
+    for slot in range(SLOTS):
+        if _kept[slot] != NULL:
+            total += _size_of(_kept[slot])
+    if total + _size_of(block) > _kept_limit:
+        nnx_free_aligned(<char *> block - HEADER)
+        return
+    for slot in range(SLOTS):
+        if _kept[slot] == NULL:
+            _kept[slot] = block
+            return
+        if _size_of(_kept[slot]) < _size_of(_kept[smallest]):
+            smallest = slot
+    if _size_of(_kept[smallest]) < _size_of(block):
+        _kept[smallest], block = block, _kept[smallest]
+    nnx_free_aligned(<char *> block - HEADER)
+
+
+def empty_cache():
+    """Free the scratch memory that is kept for the next call; returns the number of bytes."""
+    cdef int slot
+    cdef size_t total = 0
+    for slot in range(SLOTS):
+        if _kept[slot] != NULL:
+            total += _size_of(_kept[slot])
+            nnx_free_aligned(<char *> _kept[slot] - HEADER)
+            _kept[slot] = NULL
+    return total
+
+
+# -- BLAS -------------------------------------------------------------------------------------------
+
+# SciPy's BLAS takes pointers to 32-bit integers, or in some builds 64-bit ones. Ours point to 64-bit integers that hold
+# small positive numbers: on a little-endian machine both read the right value, so nothing has to be detected.
+ctypedef void (*sgemm_t)(char *, char *, int *, int *, int *, float *, float *, int *, float *, int *, float *,
+                         float *, int *) noexcept nogil
+ctypedef void (*dgemm_t)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *, double *,
+                         double *, int *) noexcept nogil
+
+cdef sgemm_t _sgemm = NULL
+cdef dgemm_t _dgemm = NULL
+_blas_module = None
+
+
+def bind_blas():
+    """Load ``scipy.linalg.cython_blas`` and keep the addresses of its sgemm and dgemm; returns the module."""
+    global _sgemm, _dgemm, _blas_module
+    if _blas_module is not None:
+        return _blas_module
+    if sys.byteorder != "little":
+        raise RuntimeError("gemm: expected a little-endian machine for SciPy's BLAS, got a big-endian one")
+    module = sys.modules.get("scipy.linalg.cython_blas") or _load_alone()
+    if module is None:
+        import scipy.linalg.cython_blas as module
+    capsules = module.__pyx_capi__
+    _sgemm = <sgemm_t> _address(capsules["sgemm"])
+    _dgemm = <dgemm_t> _address(capsules["dgemm"])
+    _blas_module = module
+    return module
+
+
+cdef void *_address(object capsule) except NULL:
+    return PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
+
+
+def _load_alone():
+    """Load the extension module without the rest of scipy.linalg (a third of the time), or return None."""
+    import importlib.machinery
+    import importlib.util
+
+    try:
+        import scipy
+
+        folder = os.path.join(os.path.dirname(scipy.__file__), "linalg")
+        for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+            path = os.path.join(folder, "cython_blas" + suffix)
+            if os.path.exists(path):
+                name = "scipy.linalg.cython_blas"
+                loader = importlib.machinery.ExtensionFileLoader(name, path)
+                spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+                module = importlib.util.module_from_spec(spec)
+                loader.exec_module(module)
+                return module
+    except (ImportError, AttributeError, OSError):
+        return None
+    return None
+
+
+def blas_info():
+    """Return a dict about BLAS: whether it is bound, and what OpenBLAS says of itself if it can be asked."""
+    if _blas_module is None:
+        return {"bound": False}
+    info = {"bound": True, "module": "scipy.linalg.cython_blas"}
+    import ctypes
+
+    try:
+        library = ctypes.CDLL(_blas_module.__file__)
+        for key in ("config", "corename"):
+            function = getattr(library, f"scipy_openblas_get_{key}")
+            function.restype = ctypes.c_char_p
+            info[key] = function().decode()
+    except (OSError, AttributeError):
+        pass  # another BLAS than SciPy's own OpenBLAS: it has no such functions
+    return info
+
+
+cdef void _blas(Py_ssize_t M, Py_ssize_t N, Py_ssize_t K, const real *A, Py_ssize_t rsa, Py_ssize_t csa,
+                const real *B, Py_ssize_t rsb, Py_ssize_t csb, real *C, Py_ssize_t ldc, int accumulate) noexcept nogil:
+    """C = A B (+ C) with row-major C: BLAS, which is column-major, is asked for C' = B' A'."""
+    cdef char trans_a = b"N" if csa == 1 else b"T"
+    cdef char trans_b = b"N" if csb == 1 else b"T"
+    cdef long long m = M, n = N, k = K, lda = rsa if csa == 1 else csa, ldb = rsb if csb == 1 else csb, ld = ldc
+    cdef real one = 1, beta = 1 if accumulate else 0
+    if real is float:
+        _sgemm(&trans_b, &trans_a, <int *> &n, <int *> &m, <int *> &k, &one, <float *> B, <int *> &ldb,
+               <float *> A, <int *> &lda, &beta, C, <int *> &ld)
+    else:
+        _dgemm(&trans_b, &trans_a, <int *> &n, <int *> &m, <int *> &k, &one, <double *> B, <int *> &ldb,
+               <double *> A, <int *> &lda, &beta, C, <int *> &ld)
+
+
+# -- one product ------------------------------------------------------------------------------------
+
+cdef struct Matrix:
+    # a view of M x N numbers; strides in elements
+    void *data
+    Py_ssize_t rows
+    Py_ssize_t columns
+    Py_ssize_t rs
+    Py_ssize_t cs
+
+
+cdef Matrix _transposed(Matrix a) noexcept nogil:
+    cdef Matrix t
+    t.data, t.rows, t.columns, t.rs, t.cs = a.data, a.columns, a.rows, a.cs, a.rs
+    return t
+
+
+cdef int _matrix(cnp.ndarray a, int kind, str argument, Matrix *result) except -1:
+    """Fill `result` with a 2-D array of this type whose strides are whole elements, one of them 1."""
+    check_ndim(a, 2, "gemm", argument)
+    if real_type(a, "gemm", argument) != kind:
+        raise TypeError(f"gemm: expected a, b, c of one dtype, got {argument} of {a.dtype}")
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a)
+    cdef Py_ssize_t row = cnp.PyArray_STRIDE(a, 0), column = cnp.PyArray_STRIDE(a, 1)
+    result.data = cnp.PyArray_DATA(a)
+    result.rows = cnp.PyArray_DIM(a, 0)
+    result.columns = cnp.PyArray_DIM(a, 1)
+    # the stride of an axis of length 1 is never used: give it the value that makes the layout regular
+    if result.rows <= 1:
+        row = size if column != size else size * max(result.columns, 1)
+    if result.columns <= 1:
+        column = size if row != size else size * max(result.rows, 1)
+    if row % size or column % size or (row != size and column != size):
+        raise ValueError(
+            f"gemm: expected {argument} to be contiguous along one axis, "
+            f"got strides {(cnp.PyArray_STRIDE(a, 0), cnp.PyArray_STRIDE(a, 1))}"
+        )
+    result.rs = row // size
+    result.cs = column // size
+    return 0
+
+
+cdef inline bint _fits_blas(Matrix *a) noexcept nogil:
+    """Whether the strides are what BLAS calls a leading dimension."""
+    if a.cs == 1:
+        return a.rs >= a.columns and a.rs >= 1
+    return a.cs >= a.rows and a.cs >= 1
+
+
+def product(cnp.ndarray a, cnp.ndarray b, cnp.ndarray c, cnp.ndarray bias, int num_threads, str method="auto"):
+    """c = a b + bias, for 2-D arrays of one float type, each contiguous along one of its axes.
+
+    a (M, K), b (K, N), c (M, N), bias (N,) contiguous or None. c must not overlap a or b.
+    method: "auto", or "blas" or "kernel" to compare the two (benchmarks and tests).
+    """
+    cdef Matrix A, B, C
+    cdef int kind = real_type(c, "gemm", "c")
+    check_threads(num_threads, "gemm")
+    check_writeable(c, "gemm", "c")
+    _matrix(a, kind, "a", &A)
+    _matrix(b, kind, "b", &B)
+    _matrix(c, kind, "c", &C)
+    if A.columns != B.rows or C.rows != A.rows or C.columns != B.columns:
+        raise ValueError(
+            f"gemm: expected shapes (M, K), (K, N) and (M, N), got ({A.rows}, {A.columns}), "
+            f"({B.rows}, {B.columns}) and ({C.rows}, {C.columns})"
+        )
+    cdef void *bias_data = NULL
+    if bias is not None:
+        check_ndim(bias, 1, "gemm", "bias")
+        if real_type(bias, "gemm", "bias") != kind or cnp.PyArray_DIM(bias, 0) != C.columns or (
+            not cnp.PyArray_IS_C_CONTIGUOUS(bias)
+        ):
+            raise ValueError(f"gemm: expected a contiguous bias of {C.columns} numbers like c, got shape {_shape(bias)}")
+        bias_data = cnp.PyArray_DATA(bias)
+    if method not in ("auto", "blas", "kernel"):
+        raise ValueError(f"gemm: expected method 'auto', 'blas' or 'kernel', got {method!r}")
+    if C.rows == 0 or C.columns == 0:
+        return
+    if kind == cnp.NPY_FLOAT:
+        _product[float](A, B, C, <float *> bias_data, NULL, num_threads, method)
+    else:
+        _product[double](A, B, C, <double *> bias_data, NULL, num_threads, method)
+
+
+cdef int _product(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, int num_threads,
+                  str method) except -1:
+    cdef bint small = <double> A.rows * A.columns * B.columns <= BLAS_LIMIT
+    cdef bint blas = _fits_blas(&A) and _fits_blas(&B) and _fits_blas(&C) and A.columns > 0
+    cdef bytes level = table().level
+    if method == "auto" and not small and level in (b"v3", b"v4"):
+        blas = False  # our kernels win from AVX2 on; benchmarks/NOTES.md has the table
+    if method == "kernel":
+        blas = False
+    if A.rows <= 2 and not small and method == "auto" and A.columns > 0:
+        if _few_rows[real](A, B, C, column_bias, row_bias, num_threads):
+            return 0
+    if B.columns <= 2 and not small and method == "auto" and A.columns > 0:
+        if _few_rows[real](_transposed(B), _transposed(A), _transposed(C), row_bias, column_bias, num_threads):
+            return 0
+    if blas:
+        bind_blas()
+        if C.cs != 1:
+            A, B = _transposed(B), _transposed(A)
+            C = _transposed(C)
+            column_bias, row_bias = row_bias, column_bias
+        _blas_tiles[real](A, B, C, column_bias, row_bias, num_threads)
+        return 0
+    # Which operand is packed? Packing costs its size (three times that when it must be transposed), and the result is
+    # written row by row of the other one.
+    cdef double output = 10.0 * <double> C.rows * C.columns
+    cdef double pack_b = <double> B.rows * B.columns * (1 if B.cs == 1 else 2) + (0 if C.cs == 1 else output)
+    cdef double pack_a = <double> A.rows * A.columns * (1 if A.rs == 1 else 2) + (0 if C.rs == 1 else output)
+    if pack_a < pack_b:
+        A, B = _transposed(B), _transposed(A)
+        C = _transposed(C)
+        column_bias, row_bias = row_bias, column_bias
+    return _kernel_tiles[real](A, B, C, column_bias, row_bias, num_threads)
+
+
+cdef int _blas_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, int num_threads) except -1:
+    """Tiles of at most BLAS_LIMIT, each summed over K in order. C is row-major."""
+    cdef bint whole = <double> A.rows * A.columns * B.columns <= BLAS_LIMIT
+    cdef Py_ssize_t tm = C.rows if whole else BLAS_TILE
+    cdef Py_ssize_t tn = C.columns if whole else BLAS_TILE
+    cdef Py_ssize_t tk = A.columns if whole else BLAS_TILE
+    cdef Py_ssize_t across = (C.columns + tn - 1) // tn
+    cdef Py_ssize_t tiles = (C.rows + tm - 1) // tm * across
+    cdef Py_ssize_t t, m, n, k, i, j, rows, columns
+    cdef bint biased = column_bias != NULL or row_bias != NULL
+    cdef real *c = <real *> C.data
+    if tiles == 1:
+        num_threads = 1
+    for t in prange(tiles, nogil=True, num_threads=num_threads, schedule="static"):
+        m = t // across * tm
+        n = t % across * tn
+        rows = min(tm, C.rows - m)
+        columns = min(tn, C.columns - n)
+        if biased:
+            for i in range(m, m + rows):
+                for j in range(n, n + columns):
+                    c[i * C.rs + j] = column_bias[j] if column_bias != NULL else row_bias[i]
+        k = 0
+        while k < A.columns:
+            _blas[real](rows, columns, min(tk, A.columns - k), <real *> A.data + m * A.rs + k * A.cs, A.rs, A.cs,
+                        <real *> B.data + k * B.rs + n * B.cs, B.rs, B.cs, c + m * C.rs + n, C.rs, biased or k > 0)
+            k = k + tk
+    return 0
+
+
+cdef int _kernel_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, int num_threads) except -1:
+    """Pack B, then compute fixed tiles of C."""
+    cdef const nnx_gemm *kernels = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t panel = kernels.gemm_panel_f32() if real is float else kernels.gemm_panel_f64()
+    cdef Py_ssize_t panels = (B.columns + panel - 1) // panel, K = A.columns
+    cdef Py_ssize_t tm = TILE_ROWS, tn = TILE_COLUMNS
+    if <double> C.rows * C.columns > 262144:
+        tm, tn = 2 * tm, 2 * tn
+    cdef Py_ssize_t across = (C.columns + tn - 1) // tn
+    cdef Py_ssize_t tiles = (C.rows + tm - 1) // tm * across
+    cdef Py_ssize_t t, m, n, p
+    cdef real *packed = <real *> take_workspace(max(panels * panel * K, 1) * sizeof(real))
+    with nogil:
+        for p in prange(panels, num_threads=num_threads, schedule="static"):
+            n = p * panel
+            if real is float:
+                kernels.pack_f32(K, min(panel, B.columns - n), <float *> B.data + n * B.cs, B.rs, B.cs,
+                                 packed + n * K)
+            else:
+                kernels.pack_f64(K, min(panel, B.columns - n), <double *> B.data + n * B.cs, B.rs, B.cs,
+                                 packed + n * K)
+        for t in prange(tiles, num_threads=num_threads, schedule="dynamic"):
+            m = t // across * tm
+            n = t % across * tn
+            if real is float:
+                kernels.gemm_f32(
+                    min(tm, C.rows - m), min(tn, C.columns - n), K, <float *> A.data + m * A.rs, A.rs, A.cs,
+                    packed + n * K, K, <float *> C.data + m * C.rs + n * C.cs, C.rs, C.cs, 0,
+                    column_bias + n if column_bias != NULL else NULL, row_bias + m if row_bias != NULL else NULL)
+            else:
+                kernels.gemm_f64(
+                    min(tm, C.rows - m), min(tn, C.columns - n), K, <double *> A.data + m * A.rs, A.rs, A.cs,
+                    packed + n * K, K, <double *> C.data + m * C.rs + n * C.cs, C.rs, C.cs, 0,
+                    column_bias + n if column_bias != NULL else NULL, row_bias + m if row_bias != NULL else NULL)
+    give_workspace(packed)
+    return 0
+
+
+cdef bint _few_rows(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, int num_threads) except? 1:
+    """C for one or two rows of A, reading B once per row without packing; False where the layout does not allow it."""
+    cdef const nnx_gemm *kernels = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t K = A.columns, N = B.columns, block, blocks, t, m, n, count
+    cdef bint dots = B.rs == 1
+    if row_bias != NULL or A.cs != 1 or not (dots or C.cs == 1):
+        return False
+    block = 64 if dots else 512
+    blocks = (N + block - 1) // block
+    for t in prange(blocks * A.rows, nogil=True, num_threads=num_threads, schedule="static"):
+        m = t // blocks
+        n = t % blocks * block
+        count = min(block, N - n)
+        if real is float:
+            if dots:
+                kernels.row_dots_f32(count, K, <float *> B.data + n * B.cs, B.cs, <float *> A.data + m * A.rs,
+                                     column_bias + n if column_bias != NULL else NULL,
+                                     <float *> C.data + m * C.rs + n * C.cs, C.cs)
+            else:
+                kernels.row_sums_f32(count, K, <float *> A.data + m * A.rs, 1, <float *> B.data + n, B.rs,
+                                     column_bias + n if column_bias != NULL else NULL,
+                                     <float *> C.data + m * C.rs + n)
+        else:
+            if dots:
+                kernels.row_dots_f64(count, K, <double *> B.data + n * B.cs, B.cs, <double *> A.data + m * A.rs,
+                                     column_bias + n if column_bias != NULL else NULL,
+                                     <double *> C.data + m * C.rs + n * C.cs, C.cs)
+            else:
+                kernels.row_sums_f64(count, K, <double *> A.data + m * A.rs, 1, <double *> B.data + n, B.rs,
+                                     column_bias + n if column_bias != NULL else NULL,
+                                     <double *> C.data + m * C.rs + n)
+    return True
+
+
+# -- sums of columns ---------------------------------------------------------------------------------
+
+cdef enum:
+    SUM_ROWS = 256  # rows per partial sum
+
+
+def column_sums(cnp.ndarray a, cnp.ndarray out, int num_threads):
+    """out[c] = sum of a[:, c]; a (R, C) C-contiguous, out (C,). Partial sums of fixed blocks are added in order."""
+    cdef int kind = real_type(a, "column_sums", "a")
+    check_threads(num_threads, "column_sums")
+    check_ndim(a, 2, "column_sums", "a")
+    cdef void *x = input_pointer(a, kind, cnp.PyArray_SIZE(a), "column_sums", "a")
+    cdef void *y = output_pointer(out, kind, cnp.PyArray_DIM(a, 1), "column_sums", "out")
+    if kind == cnp.NPY_FLOAT:
+        _column_sums[float](<float *> x, cnp.PyArray_DIM(a, 0), cnp.PyArray_DIM(a, 1), <float *> y, num_threads)
+    else:
+        _column_sums[double](<double *> x, cnp.PyArray_DIM(a, 0), cnp.PyArray_DIM(a, 1), <double *> y, num_threads)
+
+
+cdef int _column_sums(const real *a, Py_ssize_t rows, Py_ssize_t columns, real *out, int num_threads) except -1:
+    cdef Py_ssize_t blocks = (rows + SUM_ROWS - 1) // SUM_ROWS, b, r, c, first, last
+    cdef real *partial = <real *> take_workspace(max(blocks * columns, 1) * sizeof(real))
+    cdef real *sums
+    with nogil:
+        for b in prange(blocks, num_threads=num_threads, schedule="static"):
+            first = b * SUM_ROWS
+            last = min(first + SUM_ROWS, rows)
+            sums = partial + b * columns
+            for c in range(columns):
+                sums[c] = a[first * columns + c]
+            for r in range(first + 1, last):
+                for c in range(columns):
+                    sums[c] = sums[c] + a[r * columns + c]
+        for c in range(columns):
+            out[c] = 0
+        for b in range(blocks):
+            for c in range(columns):
+                out[c] = out[c] + partial[b * columns + c]
+    give_workspace(partial)
+    return 0

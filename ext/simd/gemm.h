@@ -1,0 +1,286 @@
+/* Matrix products of one tile, on one thread: C = A B (+ C, or + bias). ext/gemm.pyx and ext/conv.pyx cut the tiles.
+ *
+ * B is packed into panels of PANEL columns: panel p holds rows 0..K-1 of columns p * PANEL ..., row after row, padded
+ * with zeros, so that the inner loop reads whole vectors. A is read in place, one number at a time, in either order.
+ * The micro-kernel keeps ROWS x PANEL sums in registers. Which product runs here and which in BLAS: benchmarks/NOTES.md.
+ */
+#if defined(__GNUC__)
+#define VLEN LANES
+typedef REAL NAME(vec) __attribute__((vector_size(VECTOR_BYTES), aligned(REAL_IS_FLOAT ? 4 : 8), may_alias));
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define UNROLL(n) _Pragma(NNX_STRING(GCC unroll n))
+#else
+#define VLEN 1
+typedef REAL NAME(vec);
+#define ALWAYS_INLINE static inline
+#define UNROLL(n)
+#endif
+
+#define PANEL (2 * VLEN)
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define ROWS 12 /* 24 sums in 32 registers */
+#else
+#define ROWS 6 /* 12 sums in 16 registers */
+#endif
+#define DEPTH 384 /* rows of B per pass: one panel and the rows of A beside it stay in the first-level cache's reach */
+
+#define LOAD(p) (*(const NAME(vec) *)(p))
+#define STORE(p, v) (*(NAME(vec) *)(p) = (v))
+
+static ptrdiff_t NAME(gemm_panel)(void)
+{
+    return PANEL;
+}
+
+/* out[ROWS x PANEL] = init + A[rows x depth] B[depth x PANEL]; `rows` and `columns_of_a` are constants where it is inlined.
+ * A's element (i, k) is A[i * lda + k], or with by_columns A[k * lda + i]. */
+ALWAYS_INLINE void NAME(micro)(const int rows, const int by_columns, ptrdiff_t depth, const REAL *A, ptrdiff_t lda,
+                               const REAL *B, ptrdiff_t ldb, const REAL *init, ptrdiff_t ldi, REAL *out, ptrdiff_t ldo)
+{
+    NAME(vec) sum[ROWS][2];
+    UNROLL(12)
+    for (int i = 0; i < rows; i++) {
+        sum[i][0] = LOAD(init + i * ldi);
+        sum[i][1] = LOAD(init + i * ldi + VLEN);
+    }
+    for (ptrdiff_t k = 0; k < depth; k++) {
+        NAME(vec) b0 = LOAD(B + k * ldb), b1 = LOAD(B + k * ldb + VLEN);
+        UNROLL(12)
+        for (int i = 0; i < rows; i++) {
+            REAL a = by_columns ? A[k * lda + i] : A[i * lda + k];
+            sum[i][0] += a * b0;
+            sum[i][1] += a * b1;
+        }
+    }
+    UNROLL(12)
+    for (int i = 0; i < rows; i++) {
+        STORE(out + i * ldo, sum[i][0]);
+        STORE(out + i * ldo + VLEN, sum[i][1]);
+    }
+}
+
+#define MICRO_CASE(n) \
+    case n: \
+        NAME(micro)(n, by_columns, depth, A, lda, B, ldb, init, ldi, out, ldo); \
+        break;
+
+/* One function for each order of A, so that the compiler sees a constant; the number of rows is a constant per case. */
+ALWAYS_INLINE void NAME(micro_rows)(int rows, const int by_columns, ptrdiff_t depth, const REAL *A, ptrdiff_t lda,
+                                    const REAL *B, ptrdiff_t ldb, const REAL *init, ptrdiff_t ldi, REAL *out,
+                                    ptrdiff_t ldo)
+{
+    switch (rows) {
+        MICRO_CASE(1)
+        MICRO_CASE(2)
+        MICRO_CASE(3)
+        MICRO_CASE(4)
+        MICRO_CASE(5)
+        MICRO_CASE(6)
+#if ROWS == 12
+        MICRO_CASE(7)
+        MICRO_CASE(8)
+        MICRO_CASE(9)
+        MICRO_CASE(10)
+        MICRO_CASE(11)
+        MICRO_CASE(12)
+#endif
+    }
+}
+
+static void NAME(micro_by_rows)(int rows, ptrdiff_t depth, const REAL *A, ptrdiff_t lda, const REAL *B, ptrdiff_t ldb,
+                                const REAL *init, ptrdiff_t ldi, REAL *out, ptrdiff_t ldo)
+{
+    NAME(micro_rows)(rows, 0, depth, A, lda, B, ldb, init, ldi, out, ldo);
+}
+
+static void NAME(micro_by_columns)(int rows, ptrdiff_t depth, const REAL *A, ptrdiff_t lda, const REAL *B,
+                                   ptrdiff_t ldb, const REAL *init, ptrdiff_t ldi, REAL *out, ptrdiff_t ldo)
+{
+    NAME(micro_rows)(rows, 1, depth, A, lda, B, ldb, init, ldi, out, ldo);
+}
+
+#if defined(__GNUC__)
+typedef BITS NAME(mask) __attribute__((vector_size(VECTOR_BYTES)));
+
+/* Transpose a square of VLEN x VLEN: stage s swaps the blocks of size s beside the diagonal of every block of size 2 s. */
+ALWAYS_INLINE void NAME(transpose_stage)(NAME(vec) *v, const int s)
+{
+    NAME(mask) low, high;
+    UNROLL(16)
+    for (int j = 0; j < VLEN; j++) {
+        low[j] = j & s ? VLEN + j - s : j;
+        high[j] = j & s ? VLEN + j : j + s;
+    }
+    UNROLL(16)
+    for (int i = 0; i < VLEN; i++)
+        if (!(i & s)) {
+            NAME(vec) a = v[i], b = v[i + s];
+            v[i] = __builtin_shuffle(a, b, low);
+            v[i + s] = __builtin_shuffle(a, b, high);
+        }
+}
+
+/* to[k * step + j] = from[k + j * ld] for a square of VLEN x VLEN */
+static void NAME(transpose_square)(const REAL *from, ptrdiff_t ld, REAL *to, ptrdiff_t step)
+{
+    NAME(vec) v[VLEN];
+    UNROLL(16)
+    for (int j = 0; j < VLEN; j++)
+        v[j] = LOAD(from + j * ld);
+    NAME(transpose_stage)(v, 1);
+#if VLEN >= 4
+    NAME(transpose_stage)(v, 2);
+#endif
+#if VLEN >= 8
+    NAME(transpose_stage)(v, 4);
+#endif
+#if VLEN >= 16
+    NAME(transpose_stage)(v, 8);
+#endif
+    UNROLL(16)
+    for (int k = 0; k < VLEN; k++)
+        STORE(to + k * step, v[k]);
+}
+#endif
+
+/* packed[panel][k][PANEL] = B[k, panel * PANEL + j], zero beyond column N. B's element (k, j) is B[k * rsb + j * csb]. */
+static void NAME(pack)(ptrdiff_t K, ptrdiff_t N, const REAL *B, ptrdiff_t rsb, ptrdiff_t csb, REAL *RESTRICT packed)
+{
+    for (ptrdiff_t n = 0; n < N; n += PANEL) {
+        ptrdiff_t width = N - n < PANEL ? N - n : PANEL, k = 0;
+        const REAL *b = B + n * csb;
+        if (width == PANEL && csb == 1)
+            for (; k < K; k++)
+                memcpy(packed + k * PANEL, b + k * rsb, PANEL * sizeof(REAL));
+#if defined(__GNUC__)
+        else if (width == PANEL && rsb == 1)
+            for (; k + VLEN <= K; k += VLEN) {
+                NAME(transpose_square)(b + k, csb, packed + k * PANEL, PANEL);
+                NAME(transpose_square)(b + k + VLEN * csb, csb, packed + k * PANEL + VLEN, PANEL);
+            }
+#endif
+        for (; k < K; k++)
+            for (ptrdiff_t j = 0; j < PANEL; j++)
+                packed[k * PANEL + j] = j < width ? b[k * rsb + j * csb] : 0;
+        packed += K * PANEL;
+    }
+}
+
+/* C[M x N] = A[M x K] B[K x N] + (accumulate: C; else column_bias[n] or row_bias[m] or 0).
+ * A's element (m, k) is A[m * rsa + k * csa], where rsa or csa is 1; C's is C[m * rsc + n * csc].
+ * packed: B as pack() writes it, of which this tile starts at column 0 and whose panels are `panel_rows` rows apart. */
+static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptrdiff_t rsa, ptrdiff_t csa,
+                       const REAL *packed, ptrdiff_t panel_rows, REAL *C, ptrdiff_t rsc, ptrdiff_t csc, int accumulate,
+                       const REAL *column_bias, const REAL *row_bias)
+{
+    REAL tile[ROWS * PANEL], strip[ROWS * DEPTH];
+    ptrdiff_t k = 0;
+    do {
+        ptrdiff_t depth = K - k < DEPTH ? K - k : DEPTH;
+        int from_c = accumulate || k > 0;
+        for (ptrdiff_t m = 0; m < M; m += ROWS) {
+            int rows = (int)(M - m < ROWS ? M - m : ROWS);
+            int by_columns = csa != 1;
+            const REAL *a = A + m * rsa + k * csa;
+            ptrdiff_t lda = by_columns ? csa : rsa;
+            /* columns far apart touch a cache line per number row, and rows a power of two apart share their cache sets */
+            if (by_columns && lda > 2 * ROWS) {
+                for (ptrdiff_t d = 0; d < depth; d++)
+                    for (int i = 0; i < rows; i++)
+                        strip[d * ROWS + i] = a[d * lda + i];
+                a = strip;
+                lda = ROWS;
+            } else if (!by_columns && lda * sizeof(REAL) % 2048 == 0 && N > 2 * PANEL) {
+                for (int i = 0; i < rows; i++)
+                    for (ptrdiff_t d = 0; d < depth; d++)
+                        strip[d * ROWS + i] = a[i * lda + d];
+                a = strip;
+                lda = ROWS;
+                by_columns = 1;
+            }
+            for (ptrdiff_t n = 0; n < N; n += PANEL) {
+                int width = (int)(N - n < PANEL ? N - n : PANEL);
+                const REAL *b = packed + n * panel_rows + k * PANEL, *init;
+                REAL *c = C + m * rsc + n * csc, *out = c;
+                REAL bias[PANEL] = {0};
+                ptrdiff_t ldi = 0, ldo = rsc;
+                const int direct = width == PANEL && csc == 1;
+                if (!direct) {
+                    out = tile;
+                    ldo = PANEL;
+                }
+                if (from_c && direct) {
+                    init = c;
+                    ldi = rsc;
+                } else if (from_c || row_bias) {
+                    for (int i = 0; i < rows; i++)
+                        for (int j = 0; j < PANEL; j++)
+                            tile[i * PANEL + j] = !from_c ? row_bias[m + i] : j < width ? c[i * rsc + j * csc] : 0;
+                    init = tile;
+                    ldi = PANEL;
+                } else {
+                    if (column_bias)
+                        memcpy(bias, column_bias + n, width * sizeof(REAL));
+                    init = bias;
+                }
+                (by_columns ? NAME(micro_by_columns) : NAME(micro_by_rows))(rows, depth, a, lda, b, PANEL, init, ldi,
+                                                                            out, ldo);
+                if (!direct && rsc == 1)
+                    for (int j = 0; j < width; j++)
+                        for (int i = 0; i < rows; i++)
+                            c[i + j * csc] = tile[i * PANEL + j];
+                else if (!direct)
+                    for (int i = 0; i < rows; i++)
+                        for (int j = 0; j < width; j++)
+                            c[i * rsc + j * csc] = tile[i * PANEL + j];
+            }
+        }
+        k += DEPTH;
+    } while (k < K);
+}
+
+/* y[r] = x . W[r] + bias[r] for rows W[r] = W + r * ldw of K contiguous numbers: a product with one row, read once. */
+static void NAME(row_dots)(ptrdiff_t rows, ptrdiff_t K, const REAL *W, ptrdiff_t ldw, const REAL *x, const REAL *bias,
+                           REAL *y, ptrdiff_t csy)
+{
+    const ptrdiff_t body = K - K % PANEL;
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        const REAL *w = W + r * ldw;
+        NAME(vec) s0 = {0}, s1 = {0};
+        for (ptrdiff_t k = 0; k < body; k += PANEL) {
+            s0 += LOAD(w + k) * LOAD(x + k);
+            s1 += LOAD(w + k + VLEN) * LOAD(x + k + VLEN);
+        }
+        REAL lanes[VLEN], total = 0;
+        s0 += s1;
+        STORE(lanes, s0);
+        for (int j = 0; j < VLEN; j++)
+            total += lanes[j];
+        for (ptrdiff_t k = body; k < K; k++)
+            total += w[k] * x[k];
+        y[r * csy] = total + (bias ? bias[r] : 0);
+    }
+}
+
+/* y[n] = sum_k x[k * incx] B[k * ldb + n] + bias[n] for contiguous rows of B: the other product with one row. */
+static void NAME(row_sums)(ptrdiff_t N, ptrdiff_t K, const REAL *x, ptrdiff_t incx, const REAL *B, ptrdiff_t ldb,
+                           const REAL *bias, REAL *RESTRICT y)
+{
+    for (ptrdiff_t n = 0; n < N; n++)
+        y[n] = bias ? bias[n] : 0;
+    for (ptrdiff_t k = 0; k < K; k++) {
+        const REAL a = x[k * incx], *b = B + k * ldb;
+        for (ptrdiff_t n = 0; n < N; n++)
+            y[n] += a * b[n];
+    }
+}
+
+#undef VLEN
+#undef PANEL
+#undef ROWS
+#undef DEPTH
+#undef LOAD
+#undef STORE
+#undef MICRO_CASE
+#undef ALWAYS_INLINE
+#undef UNROLL

@@ -1,0 +1,1 @@
+/* C kernels of the family "loss", written once for both types: see kernels.c for REAL and NAME. */

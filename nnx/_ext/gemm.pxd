@@ -1,0 +1,31 @@
+# The tile kernels of ext/simd/gemm.h, for modules that cut their own tiles (convolution), and scratch memory.
+
+from nnx._ext.common cimport real
+
+cdef extern from "table.h" nogil:
+    ctypedef struct nnx_gemm "struct nnx_gemm":
+        Py_ssize_t (*gemm_panel_f32)() noexcept nogil
+        Py_ssize_t (*gemm_panel_f64)() noexcept nogil
+        void (*pack_f32)(Py_ssize_t K, Py_ssize_t N, const float *B, Py_ssize_t rsb, Py_ssize_t csb,
+                         float *packed) noexcept nogil
+        void (*pack_f64)(Py_ssize_t K, Py_ssize_t N, const double *B, Py_ssize_t rsb, Py_ssize_t csb,
+                         double *packed) noexcept nogil
+        void (*gemm_f32)(Py_ssize_t M, Py_ssize_t N, Py_ssize_t K, const float *A, Py_ssize_t rsa, Py_ssize_t csa,
+                         const float *packed, Py_ssize_t panel_rows, float *C, Py_ssize_t rsc, Py_ssize_t csc,
+                         int accumulate, const float *column_bias, const float *row_bias) noexcept nogil
+        void (*gemm_f64)(Py_ssize_t M, Py_ssize_t N, Py_ssize_t K, const double *A, Py_ssize_t rsa, Py_ssize_t csa,
+                         const double *packed, Py_ssize_t panel_rows, double *C, Py_ssize_t rsc, Py_ssize_t csc,
+                         int accumulate, const double *column_bias, const double *row_bias) noexcept nogil
+        void (*row_dots_f32)(Py_ssize_t rows, Py_ssize_t K, const float *W, Py_ssize_t ldw, const float *x,
+                             const float *bias, float *y, Py_ssize_t csy) noexcept nogil
+        void (*row_dots_f64)(Py_ssize_t rows, Py_ssize_t K, const double *W, Py_ssize_t ldw, const double *x,
+                             const double *bias, double *y, Py_ssize_t csy) noexcept nogil
+        void (*row_sums_f32)(Py_ssize_t N, Py_ssize_t K, const float *x, Py_ssize_t incx, const float *B,
+                             Py_ssize_t ldb, const float *bias, float *y) noexcept nogil
+        void (*row_sums_f64)(Py_ssize_t N, Py_ssize_t K, const double *x, Py_ssize_t incx, const double *B,
+                             Py_ssize_t ldb, const double *bias, double *y) noexcept nogil
+
+# Scratch memory for one call, aligned to 64 bytes: taken from and returned to a small cache, because the first touch of
+# fresh pages costs more than the arithmetic of a small layer. Call both with the GIL.
+cdef void *take_workspace(size_t size) except NULL
+cdef void give_workspace(void *block) noexcept

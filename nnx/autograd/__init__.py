@@ -1,0 +1,33 @@
+"""Tensors that record how they were made, and the backward pass over the record.
+
+`tensor.py` has the Tensor and the engine; `arithmetic.py`, `reduction.py` and `shape.py` have the operations behind a
+Tensor's operators and methods, each with its gradient next to it.
+"""
+
+from nnx.autograd.tensor import (
+    Parameter,
+    Tensor,
+    as_tensor,
+    cast_input,
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    record,
+    set_grad_enabled,
+    tensor,
+    unbroadcast,
+)
+
+__all__ = [
+    "Parameter",
+    "Tensor",
+    "as_tensor",
+    "cast_input",
+    "enable_grad",
+    "is_grad_enabled",
+    "no_grad",
+    "record",
+    "set_grad_enabled",
+    "tensor",
+    "unbroadcast",
+]

@@ -1,0 +1,137 @@
+"""The tape: nodes linked to their parents, and the backward pass over them.
+
+A Node is made for each recorded operation. It knows its parents (Nodes, or the leaf Tensors whose gradient is wanted),
+never its own output, so there are no reference cycles and arrays die as soon as nothing needs them. Creation numbers
+grow along every edge, so that visiting reachable nodes by descending number is a reverse topological order of any DAG.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+_count = itertools.count()
+
+
+class _Mode(threading.local):
+    """Gradient mode; each thread has its own."""
+
+    enabled = True
+
+
+mode = _Mode()
+
+
+class Node:
+    """One recorded operation.
+
+    grad:     ``grad(needs, gy, *saved)`` returns one array or None per parent
+    parents:  per input, the Node that made it, the leaf Tensor to accumulate into, or None
+    needs:    per input, whether its gradient is wanted
+    saved:    what `grad` needs; dropped as it is used
+    """
+
+    __slots__ = ("dtype", "grad", "needs", "number", "parents", "retained", "saved", "shape")
+
+    def __init__(
+        self,
+        grad: Callable[..., tuple],
+        parents: tuple,
+        needs: tuple[bool, ...],
+        saved: tuple,
+        y: Any,
+    ) -> None:
+        self.grad = grad
+        self.parents = parents
+        self.needs = needs
+        self.saved: tuple | None = saved
+        self.shape = y.shape
+        self.dtype = y.dtype
+        self.number = next(_count)
+        self.retained: Any = None  # weak reference to an output that wants its .grad kept
+
+    @property
+    def name(self) -> str:
+        """The operation's name, for messages: ``_conv_grad`` is "conv"."""
+        return self.grad.__name__.strip("_").removesuffix("_grad")
+
+
+def backward(root: Node, gradient: Any, retain_graph: bool) -> None:
+    """Send `gradient` from `root` to every leaf that can be reached.
+
+    `pending` maps a node to ``[gradient so far, ours]``, where `ours` says that the engine allocated the array and may add
+    to it in place. Any other array may be shared with a second branch, a saved array or the user.
+    """
+    pending: dict[Node, list] = {root: [gradient, False]}
+    queue = [(-root.number, root)]
+    while queue:
+        _, node = heapq.heappop(queue)
+        gy, _ = pending.pop(node)
+        if isinstance(gy, np.generic):
+            gy = np.asarray(gy)
+        if node.saved is None:
+            raise RuntimeError(
+                f"backward: expected a graph that was not used yet, got one whose saved arrays are "
+                f"gone (operation {node.name!r}). Pass retain_graph=True to the first backward()"
+            )
+        if node.retained is not None:
+            _retain(node, gy)
+        results = node.grad(node.needs, gy, *node.saved)
+        if not retain_graph:
+            node.saved = None
+        if len(results) != len(node.parents):
+            raise RuntimeError(
+                f"backward: expected operation {node.name!r} to return {len(node.parents)} "
+                f"gradients, got {len(results)}"
+            )
+        for i, (parent, g) in enumerate(zip(node.parents, results, strict=True)):
+            if parent is None or g is None:
+                continue
+            if g.shape != parent.shape:
+                raise RuntimeError(
+                    f"backward: expected operation {node.name!r} to return a gradient of shape "
+                    f"{tuple(parent.shape)} for input {i}, got {g.shape}"
+                )
+            if g.dtype != parent.dtype:
+                g = g.astype(parent.dtype)
+            if isinstance(g, np.generic):  # NumPy makes scalars of 0-d results
+                g = np.asarray(g)
+            if type(parent) is not Node:
+                shared = g is gy or g.base is not None or _repeated(results, i)
+                _accumulate(parent, g, shared)
+            elif parent not in pending:
+                pending[parent] = [g, False]
+                heapq.heappush(queue, (-parent.number, parent))
+            else:
+                entry = pending[parent]
+                if entry[1]:
+                    entry[0] += g
+                else:
+                    entry[0] = entry[0] + g
+                    entry[1] = not isinstance(entry[0], np.generic)
+        del results, gy
+
+
+def _repeated(results: tuple, i: int) -> bool:
+    return any(other is results[i] for j, other in enumerate(results) if j != i)
+
+
+def _accumulate(leaf: Any, g: Any, shared: bool) -> None:
+    """Add `g` to ``leaf.grad``. In place only where the engine made the array that is there."""
+    if leaf.grad is None:
+        leaf._own_grad = leaf.grad = g.copy() if shared else g
+    elif leaf.grad is leaf._own_grad and leaf.grad.flags.writeable:
+        leaf.grad += g
+    else:
+        leaf._own_grad = leaf.grad = np.asarray(leaf.grad + g)
+
+
+def _retain(node: Node, gy: Any) -> None:
+    output = node.retained()
+    if output is not None:
+        output.grad = gy.copy() if output.grad is None else output.grad + gy

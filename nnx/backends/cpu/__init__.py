@@ -1,0 +1,23 @@
+"""The CPU backend: overrides with the compiled kernels, a file per family.
+
+A method that its kernel cannot serve (another type, an unusual shape) hands the call to the base class.
+"""
+
+from __future__ import annotations
+
+from nnx.backends.base import Backend
+from nnx.backends.cpu.conv import ConvKernels
+from nnx.backends.cpu.gemm import GemmKernels
+from nnx.backends.cpu.optim import OptimKernels
+
+
+class CPUBackend(
+    ConvKernels,
+    GemmKernels,
+    OptimKernels,
+    Backend,
+):
+    """The kernels of all families over the base backend; see `nnx.backends.base.Backend`."""
+
+
+__all__ = ["CPUBackend"]

@@ -1,0 +1,92 @@
+"""Argument checks of operations that slide a window over an input: convolution, pooling, unfold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nnx import _check
+from nnx.autograd import Tensor, as_tensor
+
+Sizes = tuple[int, ...]
+Pairs = tuple[tuple[int, int], ...]
+
+# The product of two such numbers fits into 64 bits, so that no kernel can overflow.
+LARGEST = 2**31 - 1
+
+_AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
+
+
+def sizes(owner: str, name: str, value: Any, n: int, minimum: int = 1) -> Sizes:
+    """An int or n ints, each in [minimum, 2^31), as a tuple of n ints."""
+    numbers = _check.ntuple(owner, name, value, n, minimum)
+    if max(numbers) > LARGEST:
+        raise ValueError(f"{owner}: expected {name} to be at most {LARGEST}, got {max(numbers)}")
+    return numbers
+
+
+def paddings(owner: str, value: Any, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pairs:
+    """The padding of a convolution as a pair (low, high) for each spatial dimension.
+
+    value:  an int, n ints, n pairs, "valid" (none) or "same" (output as large as the input; where
+            the padding is odd, the high side gets one more)
+    """
+    n = len(kernel)
+    if isinstance(value, str):
+        _check.choice(owner, "padding", value, ("same", "valid"))
+        if value == "valid":
+            return ((0, 0),) * n
+        if any(s != 1 for s in stride):
+            raise ValueError(f"{owner}: expected stride 1 with padding='same', got stride {stride}")
+        totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    if isinstance(value, (tuple, list)) and any(isinstance(v, (tuple, list)) for v in value):
+        if len(value) != n:
+            raise ValueError(
+                f"{owner}: expected padding to be an integer, {n} integers or {n} pairs "
+                f"(low, high), got {value!r}"
+            )
+        pairs = [sizes(owner, "padding", v, 2, 0) for v in value]
+        return tuple((low, high) for low, high in pairs)
+    return tuple((p, p) for p in sizes(owner, "padding", value, n, 0))
+
+
+def operand(owner: str, name: str, value: Any, dtype: Any = None) -> Tensor:
+    """A Tensor of floats; arrays are cast to `dtype`, a Tensor of another float type is refused."""
+    if not isinstance(value, Tensor):
+        return as_tensor(value, dtype)
+    if value.dtype.kind != "f" or (dtype is not None and value.dtype != dtype):
+        wanted = "float32 or float64" if dtype is None else f"{np.dtype(dtype)}"
+        raise TypeError(
+            f"{owner}: expected {name} of dtype {wanted}, got a Tensor of dtype {value.dtype}. "
+            "Convert one with .float() or .double()"
+        )
+    return value
+
+
+def layout(n: int, x: Tensor) -> str:
+    """The names of the dimensions: "(N, C, H, W)", without the N if `x` is one sample."""
+    return f"({'N, ' if x.ndim == n + 2 else ''}C, {_AXES[n]})"
+
+
+def check_images(owner: str, x: Tensor, n: int) -> bool:
+    """Refuse what is not (N, C, spatial...) or, for which True is returned, (C, spatial...)."""
+    if x.ndim not in (n + 1, n + 2):
+        raise ValueError(
+            f"{owner}: expected input with {n + 2} dimensions (N, C, {_AXES[n]}), "
+            f"or {n + 1} (C, {_AXES[n]}) for one sample, got shape {x.shape}"
+        )
+    if 0 in x.shape[-n:]:
+        raise ValueError(
+            f"{owner}: expected input with at least one element along each of ({_AXES[n]}), "
+            f"got shape {x.shape}"
+        )
+    return x.ndim == n + 1
+
+
+def check_size(owner: str, shape: Sizes) -> None:
+    """Refuse a result that no machine can address (of 8-byte numbers)."""
+    if math.prod(shape) > (2**63 - 1) // 8:
+        raise ValueError(f"{owner}: expected a result of less than 2^63 bytes, got shape {shape}")

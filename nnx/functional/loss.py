@@ -1,0 +1,644 @@
+"""Losses. The formulas of elements and rows, and their gradients, are in `nnx/backends/base/loss.py`.
+
+Reductions: "none" returns the loss of each element or sample, "sum" their sum, "mean" their mean (of nothing: NaN). Every
+target is checked before anything is computed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nnx import _check
+from nnx.autograd import Tensor, as_tensor, record
+from nnx.backends import backend_of
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "mse_loss",
+    "multiclass_hinge_loss",
+    "nll_loss",
+    "smooth_l1_loss",
+]
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def refuse_deprecated(owner: str, size_average: Any, reduce: Any) -> None:
+    """PyTorch's deprecated arguments exist only to say what replaces them."""
+    for name, value in (("size_average", size_average), ("reduce", reduce)):
+        if value is not None:
+            raise TypeError(
+                f"{owner}: expected no argument {name}, which is deprecated, got {value!r}. "
+                "Use reduction='none', 'mean' or 'sum'"
+            )
+
+
+# -- elementwise losses ----------------------------------------------------------------------------
+
+
+def mse_loss(
+    input: Any,
+    target: Any,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    weight: Any = None,
+) -> Tensor:
+    """``(x - t)^2`` for each element.
+
+    target:  the shape of `input` (nothing is broadcast)
+    weight:  factors in the shape of `input`; the mean divides by their sum
+
+    >>> mse_loss([1.0, 2.0], [1.0, 4.0]).item()
+    2.0
+    """
+    refuse_deprecated("mse_loss", size_average, reduce)
+    return mse_loss_as("mse_loss", input, target, reduction, weight)
+
+
+def mse_loss_as(owner: str, input: Any, target: Any, reduction: str, weight: Any = None) -> Tensor:
+    """`mse_loss` for a layer, whose name the messages carry; likewise all functions ending in `_as`."""
+    x, t, be = _pair(owner, input, target, reduction)
+    w = _weight(owner, weight, x, exact=True)
+    y, scale = _reduce(be.squared_error(x.data, t.data), w, reduction, _total(w))
+    return record(y, _mse_loss_grad, (x, t), be, x.data, t.data, scale)
+
+
+def _mse_loss_grad(needs, gy, be, x, t, scale):
+    return _opposite(needs, be.squared_error_backward(_scaled(gy, scale), x, t))
+
+
+def l1_loss(
+    input: Any,
+    target: Any,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    weight: Any = None,
+) -> Tensor:
+    """``|x - t|`` for each element; arguments as for `mse_loss`."""
+    refuse_deprecated("l1_loss", size_average, reduce)
+    return l1_loss_as("l1_loss", input, target, reduction, weight)
+
+
+def l1_loss_as(owner: str, input: Any, target: Any, reduction: str, weight: Any = None) -> Tensor:
+    x, t, be = _pair(owner, input, target, reduction)
+    w = _weight(owner, weight, x, exact=True)
+    y, scale = _reduce(be.absolute_error(x.data, t.data), w, reduction, _total(w))
+    return record(y, _l1_loss_grad, (x, t), be, x.data, t.data, scale)
+
+
+def _l1_loss_grad(needs, gy, be, x, t, scale):
+    return _opposite(needs, be.absolute_error_backward(_scaled(gy, scale), x, t))
+
+
+def huber_loss(
+    input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
+) -> Tensor:
+    """``d^2 / 2`` for ``d = |x - t| < delta``, else ``delta (d - delta / 2)``: Huber (1964).
+
+    weight:  factors in the shape of `input`; the mean divides by the number of elements
+    """
+    return huber_loss_as("huber_loss", input, target, reduction, delta, weight)
+
+
+def huber_loss_as(
+    owner: str, input: Any, target: Any, reduction: str, delta: float, weight: Any = None
+) -> Tensor:
+    delta = _check.real(owner, "delta", delta, 0, open_low=True)
+    x, t, be = _pair(owner, input, target, reduction)
+    w = _weight(owner, weight, x, exact=True)
+    y, scale = _reduce(be.huber(x.data, t.data, delta), w, reduction)
+    return record(y, _huber_loss_grad, (x, t), be, x.data, t.data, delta, scale)
+
+
+def _huber_loss_grad(needs, gy, be, x, t, delta, scale):
+    return _opposite(needs, be.huber_backward(_scaled(gy, scale), x, t, delta))
+
+
+def smooth_l1_loss(
+    input: Any,
+    target: Any,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:
+    """``d^2 / (2 beta)`` for ``d = |x - t| < beta``, else ``d - beta / 2``: Girshick (2015), "Fast R-CNN".
+
+    It is `huber_loss` with delta = beta, divided by beta; beta = 0 gives `l1_loss`.
+    """
+    refuse_deprecated("smooth_l1_loss", size_average, reduce)
+    return smooth_l1_loss_as("smooth_l1_loss", input, target, reduction, beta)
+
+
+def smooth_l1_loss_as(owner: str, input: Any, target: Any, reduction: str, beta: float) -> Tensor:
+    beta = _check.real(owner, "beta", beta, 0)
+    if beta == 0:
+        return l1_loss_as(owner, input, target, reduction)
+    return huber_loss_as(owner, input, target, reduction, beta) / beta
+
+
+def binary_cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """``-(t log(x) + (1 - t) log(1 - x))`` for probabilities x and t; the logarithms are cut at -100.
+
+    weight:  factors that broadcast to `input`; the mean divides by the number of elements
+
+    Raises ValueError if an element of `input` or `target` is outside of [0, 1] (NaN passes).
+    """
+    refuse_deprecated("binary_cross_entropy", size_average, reduce)
+    return binary_cross_entropy_as("binary_cross_entropy", input, target, weight, reduction)
+
+
+def binary_cross_entropy_as(
+    owner: str, input: Any, target: Any, weight: Any, reduction: str
+) -> Tensor:
+    x, t, be = _pair(owner, input, target, reduction)
+    _probabilities(owner, "input", x.data, "For scores use binary_cross_entropy_with_logits")
+    _probabilities(owner, "target", t.data)
+    w = _weight(owner, weight, x)
+    y, scale = _reduce(be.bce(x.data, t.data), w, reduction)
+    return record(y, _binary_cross_entropy_grad, (x, t), be, x.data, t.data, scale)
+
+
+def _binary_cross_entropy_grad(needs, gy, be, x, t, scale):
+    return be.bce_backward(_scaled(gy, scale), x, t, needs)
+
+
+def binary_cross_entropy_with_logits(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    pos_weight: Any = None,
+) -> Tensor:
+    """`binary_cross_entropy` of the sigmoid of the scores `input`, in one stable formula.
+
+    weight:      factors that broadcast to `input`; the mean divides by the number of elements
+    pos_weight:  factors of the term of t alone, broadcast to `input`: above 1 they raise recall
+    """
+    owner = "binary_cross_entropy_with_logits"
+    refuse_deprecated(owner, size_average, reduce)
+    return binary_cross_entropy_with_logits_as(owner, input, target, weight, reduction, pos_weight)
+
+
+def binary_cross_entropy_with_logits_as(
+    owner: str, input: Any, target: Any, weight: Any, reduction: str, pos_weight: Any
+) -> Tensor:
+    x, t, be = _pair(owner, input, target, reduction)
+    w = _weight(owner, weight, x)
+    p = _weight(owner, pos_weight, x, "pos_weight")
+    y, scale = _reduce(be.bce_with_logits(x.data, t.data, p), w, reduction)
+    return record(y, _bce_with_logits_grad, (x, t), be, x.data, t.data, p, scale)
+
+
+def _bce_with_logits_grad(needs, gy, be, x, t, pos_weight, scale):
+    return be.bce_with_logits_backward(_scaled(gy, scale), x, t, pos_weight, needs)
+
+
+def kl_div(
+    input: Any,
+    target: Any,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
+    """``t (log(t) - x)`` for log-probabilities x and probabilities t, 0 where t = 0.
+
+    reduction:   also "batchmean", the sum divided by the first dimension: the Kullback-Leibler divergence per sample
+    log_target:  the target holds log-probabilities too
+    """
+    refuse_deprecated("kl_div", size_average, reduce)
+    return kl_div_as("kl_div", input, target, reduction, log_target)
+
+
+def kl_div_as(owner: str, input: Any, target: Any, reduction: str, log_target: bool) -> Tensor:
+    x, t, be = _pair(owner, input, target, reduction, (*REDUCTIONS, "batchmean"))
+    loss = be.kl(x.data, t.data, bool(log_target))
+    if reduction == "batchmean":
+        y, scale = _reduce(loss, None, "mean", x.shape[0] if x.ndim else 1)
+    else:
+        y, scale = _reduce(loss, None, reduction)
+    return record(y, _kl_div_grad, (x, t), be, x.data, t.data, bool(log_target), scale)
+
+
+def _kl_div_grad(needs, gy, be, x, t, log_target, scale):
+    return be.kl_backward(_scaled(gy, scale), x, t, log_target, needs)
+
+
+# -- losses over class scores ----------------------------------------------------------------------
+
+
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """``-log(softmax(x)[target])`` for each sample, for scores x of any size.
+
+    input:            (N, C), (N, C, d1, ...) or (C,)
+    target:           class labels, integers in [0, C) in the shape of `input` without C; or floats in the shape of
+                      `input`, a probability for each class
+    weight:           (C,), a factor for each class; with labels, the mean divides by the sum of the factors
+    ignore_index:     samples with this label count nothing
+    label_smoothing:  this share of the target is spread evenly over all classes: Szegedy et al. (2015)
+
+    Raises IndexError for a label out of range, TypeError and ValueError for wrong types and shapes.
+
+    >>> round(cross_entropy([[3.2, 5.1, -1.7]], [0]).item(), 5)
+    2.04035
+    """
+    refuse_deprecated("cross_entropy", size_average, reduce)
+    return cross_entropy_as(
+        "cross_entropy", input, target, weight, ignore_index, reduction, label_smoothing
+    )
+
+
+def cross_entropy_as(
+    owner: str,
+    input: Any,
+    target: Any,
+    weight: Any,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
+    smoothing = _check.real(owner, "label_smoothing", label_smoothing, 0, 1)
+    x = _scores(owner, input, reduction)
+    axis = min(x.ndim - 1, 1)
+    w = _class_weight(owner, weight, x.shape[axis], x.dtype)
+    t = target if isinstance(target, Tensor) else np.asarray(target)
+    if t.dtype.kind == "f" and t.shape == x.shape:
+        return _soft_cross_entropy(owner, x, t, w, axis, reduction, smoothing)
+    labels = _labels(owner, t, x.shape, ignore_index)
+    if w is not None and smoothing:
+        q = _smoothed(labels, w, x, axis, smoothing)
+        return _reduce_tensor(_soft_rows(x, q, axis), reduction, _count(labels, w))
+    be = backend_of(x.data)
+    rows = _rows(x.data)
+    losses, top, total = be.softmax_cross_entropy(rows, labels.reshape(-1), smoothing)
+    factors = _factors(labels, w)
+    y, scale = _reduce(losses, factors, reduction, _count(labels, w))
+    saved = (rows, labels.reshape(-1), smoothing, top, total)
+    return record(_shaped(y, labels), _cross_entropy_grad, (x,), be, x.shape, scale, saved)
+
+
+def _cross_entropy_grad(needs, gy, be, shape, scale, saved):
+    gx = be.softmax_cross_entropy_backward(_scaled(gy.reshape(-1), scale), *saved)
+    return (_unrows(gx, shape),)
+
+
+def _soft_cross_entropy(
+    owner: str, x: Tensor, target: Any, w: Any, axis: int, reduction: str, smoothing: float
+) -> Tensor:
+    """Probabilities as the target. The mean divides by the number of samples, also where classes have weights."""
+    t = _target(owner, target, x)
+    if smoothing:
+        t = t * (1 - smoothing) + smoothing / x.shape[axis]
+    if w is not None:
+        t = t * w.reshape((-1,) + (1,) * (x.ndim - 1 - axis))
+    return _reduce_tensor(_soft_rows(x, t, axis), reduction, x.size // max(x.shape[axis], 1))
+
+
+def _soft_rows(x: Tensor, t: Tensor, axis: int) -> Tensor:
+    be = backend_of(x.data)
+    y = be.soft_cross_entropy(x.data, t.data, axis)
+    return record(y, _soft_cross_entropy_grad, (x, t), be, x.data, t.data, axis)
+
+
+def _soft_cross_entropy_grad(needs, gy, be, x, t, axis):
+    return be.soft_cross_entropy_backward(gy, x, t, axis, needs)
+
+
+def _smoothed(labels: Any, w: Any, x: Tensor, axis: int, smoothing: float) -> Tensor:
+    """The target weights of class labels: w[label] (1 - smoothing) there, w smoothing / C for all classes."""
+    classes = x.shape[axis]
+    q = np.empty((labels.size, classes), x.dtype)
+    q[...] = w * (smoothing / classes)
+    flat = labels.reshape(-1)
+    q[np.arange(len(flat)), flat] += (1 - smoothing) * w[flat]
+    q[flat < 0] = 0
+    return as_tensor(_unrows(q, x.shape))
+
+
+def nll_loss(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """``-x[target]`` for each sample, for log-probabilities x such as those of `log_softmax`.
+
+    Arguments as for `cross_entropy`; the target is class labels.
+    """
+    refuse_deprecated("nll_loss", size_average, reduce)
+    return nll_loss_as("nll_loss", input, target, weight, ignore_index, reduction)
+
+
+def nll_loss_as(
+    owner: str, input: Any, target: Any, weight: Any, ignore_index: int, reduction: str
+) -> Tensor:
+    x = _scores(owner, input, reduction)
+    axis = min(x.ndim - 1, 1)
+    w = _class_weight(owner, weight, x.shape[axis], x.dtype)
+    labels = _labels(owner, target, x.shape, ignore_index)
+    be = backend_of(x.data)
+    rows, flat = _rows(x.data), labels.reshape(-1)
+    y, scale = _reduce(be.nll(rows, flat), _factors(labels, w), reduction, _count(labels, w))
+    return record(_shaped(y, labels), _nll_loss_grad, (x,), be, x.shape, scale, flat, rows.shape)
+
+
+def _nll_loss_grad(needs, gy, be, shape, scale, labels, rows_shape):
+    gx = be.nll_backward(_scaled(gy.reshape(-1), scale), labels, rows_shape)
+    return (_unrows(gx, shape),)
+
+
+def multiclass_hinge_loss(
+    input: Any,
+    target: Any,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Any = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """``sum(max(0, margin + x[j] - x[target])^p)`` over the wrong classes j, for each sample: Weston & Watkins (1999).
+
+    PyTorch's `multi_margin_loss` is this divided by the number of classes.
+
+    input:   scores (N, C) or (C,)
+    target:  class labels (N,) or one
+    p:       1 or 2
+    weight:  (C,), a factor for each class; the mean divides by the number of samples
+
+    >>> round(multiclass_hinge_loss([[3.2, 5.1, -1.7]], [0]).item(), 5)
+    2.9
+    """
+    refuse_deprecated("multiclass_hinge_loss", size_average, reduce)
+    return multiclass_hinge_loss_as(
+        "multiclass_hinge_loss", input, target, p, margin, weight, reduction
+    )
+
+
+def multiclass_hinge_loss_as(
+    owner: str, input: Any, target: Any, p: int, margin: float, weight: Any, reduction: str
+) -> Tensor:
+    _check.choice(owner, "p", p, (1, 2))
+    margin = _check.real(owner, "margin", margin)
+    x = _scores(owner, input, reduction)
+    if x.ndim > 2:
+        raise ValueError(f"{owner}: expected input of shape (N, C) or (C,), got shape {x.shape}")
+    w = _class_weight(owner, weight, x.shape[-1], x.dtype)
+    labels = _labels(owner, target, x.shape, None)
+    be = backend_of(x.data)
+    rows, flat = _rows(x.data), labels.reshape(-1)
+    losses = be.multiclass_hinge(rows, flat, int(p), margin)
+    y, scale = _reduce(losses, _factors(labels, w), reduction)
+    saved = (rows, flat, int(p), margin)
+    return record(_shaped(y, labels), _multiclass_hinge_grad, (x,), be, x.shape, scale, saved)
+
+
+def _multiclass_hinge_grad(needs, gy, be, shape, scale, saved):
+    gx = be.multiclass_hinge_backward(_scaled(gy.reshape(-1), scale), *saved)
+    return (_unrows(gx, shape),)
+
+
+# -- reductions ------------------------------------------------------------------------------------
+
+_quiet = np.errstate(all="ignore")
+
+
+@_quiet
+def _reduce(
+    loss: Any, weight: Any, reduction: str, divisor: Any = None
+) -> tuple[Any, tuple[Any, Any]]:
+    """The reduced loss, and what `_scaled` needs to undo the reduction.
+
+    divisor:  of the mean; None is the number of elements
+    """
+    if weight is not None:
+        loss = loss * weight
+    if reduction == "none":
+        return loss, (None, weight)
+    total = loss.sum()
+    if reduction == "sum":
+        return total, (None, weight)
+    divisor = loss.dtype.type(loss.size if divisor is None else divisor)
+    return total / divisor, (divisor, weight)
+
+
+@_quiet
+def _scaled(gy: Any, scale: tuple[Any, Any]) -> Any:
+    """The gradient of each unreduced loss: a single number if all have the same."""
+    divisor, weight = scale
+    if divisor is not None:
+        gy = gy / divisor
+    return gy if weight is None else gy * weight
+
+
+def _total(weight: Any) -> Any:
+    return None if weight is None else weight.sum()
+
+
+def _reduce_tensor(loss: Tensor, reduction: str, divisor: float) -> Tensor:
+    if reduction == "none":
+        return loss
+    return loss.sum() if reduction == "sum" else loss.sum() / divisor
+
+
+def _opposite(needs: tuple, gx: Any) -> tuple:
+    """The gradients of a function of ``x - t``."""
+    return gx if needs[0] else None, -gx if needs[1] else None
+
+
+def _rows(x: Any) -> Any:
+    """Scores (N, C), (N, C, d1, ...) or (C,) as a matrix with one row of C scores per sample."""
+    if x.ndim == 2:
+        return x
+    if x.ndim == 1:
+        return x.reshape(1, -1)
+    last = np.moveaxis(x, 1, -1)
+    return last.reshape(x.size // max(x.shape[1], 1), x.shape[1])
+
+
+def _unrows(rows: Any, shape: tuple[int, ...]) -> Any:
+    """The inverse of `_rows`."""
+    if len(shape) <= 2:
+        return rows.reshape(shape)
+    return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+
+
+def _shaped(y: Any, labels: Any) -> Any:
+    """Losses of rows in the shape of the labels; a reduced loss as it is."""
+    return y.reshape(labels.shape) if y.ndim else y
+
+
+def _factors(labels: Any, weight: Any) -> Any:
+    """The class weight of each row, 0 for rows that are ignored."""
+    if weight is None:
+        return None
+    flat = labels.reshape(-1)
+    return np.where(flat < 0, weight.dtype.type(0), weight[flat])
+
+
+def _count(labels: Any, weight: Any) -> Any:
+    """What a mean over labelled samples divides by: their number, or the sum of their class weights."""
+    if weight is not None:
+        return float(_factors(labels, weight).sum())
+    return int(np.count_nonzero(labels >= 0))
+
+
+# -- checks ----------------------------------------------------------------------------------------
+
+
+def _floats(owner: str, input: Any) -> Tensor:
+    x = as_tensor(input)
+    if x.data.dtype.kind != "f":
+        raise TypeError(
+            f"{owner}: expected input of dtype float32 or float64, got a Tensor of dtype "
+            f"{x.data.dtype}. Convert it with .float()"
+        )
+    return x
+
+
+def _pair(
+    owner: str, input: Any, target: Any, reduction: str, reductions: tuple = REDUCTIONS
+) -> tuple[Tensor, Tensor, Any]:
+    _check.choice(owner, "reduction", reduction, reductions)
+    x = _floats(owner, input)
+    return x, _target(owner, target, x), backend_of(x.data)
+
+
+def _target(owner: str, target: Any, x: Tensor) -> Tensor:
+    """A target of the shape and dtype of x. Arrays and integers are cast; a Tensor of another float type is refused."""
+    if not isinstance(target, Tensor):
+        t = as_tensor(target, x.dtype)
+    elif target.dtype.kind in "iub":
+        t = as_tensor(target.data.astype(x.dtype))
+    elif target.dtype != x.dtype:
+        raise TypeError(
+            f"{owner}: expected target of dtype {x.dtype} like input, got a Tensor of dtype "
+            f"{target.dtype}. Convert one with .float() or .double()"
+        )
+    else:
+        t = target
+    if t.shape != x.shape:
+        raise ValueError(
+            f"{owner}: expected target of shape {x.shape} like input, got {t.shape}. "
+            "Nothing is broadcast here: reshape or expand one of them"
+        )
+    return t
+
+
+def _constant(owner: str, name: str, value: Any, dtype: Any) -> Any:
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise ValueError(
+            f"{owner}: expected {name} to be a constant, got a Tensor that needs a gradient. "
+            "Use its .detach(), or reduction='none' and multiply"
+        )
+    array = value.data if isinstance(value, Tensor) else np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{owner}: expected {name} to be an array of numbers, got {array.dtype}")
+    return array.astype(dtype, copy=False)
+
+
+def _weight(owner: str, value: Any, x: Tensor, name: str = "weight", exact: bool = False) -> Any:
+    if value is None:
+        return None
+    w = _constant(owner, name, value, x.dtype)
+    if exact and w.shape != x.shape:
+        raise ValueError(f"{owner}: expected {name} of shape {x.shape} like input, got {w.shape}")
+    try:
+        fits = np.broadcast_shapes(w.shape, x.shape) == x.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{owner}: expected {name} that broadcasts to the shape of input, {x.shape}, got {w.shape}"
+        )
+    return w
+
+
+def _class_weight(owner: str, value: Any, classes: int, dtype: Any) -> Any:
+    if value is None:
+        return None
+    w = _constant(owner, "weight", value, dtype)
+    if w.shape != (classes,):
+        raise ValueError(
+            f"{owner}: expected weight of shape ({classes},), one for each class, got {w.shape}"
+        )
+    return w
+
+
+def _scores(owner: str, input: Any, reduction: str) -> Tensor:
+    _check.choice(owner, "reduction", reduction, REDUCTIONS)
+    x = _floats(owner, input)
+    if x.ndim == 0:
+        raise ValueError(f"{owner}: expected input of shape (N, C, ...) or (C,), got shape ()")
+    return x
+
+
+def _labels(owner: str, target: Any, shape: tuple[int, ...], ignore_index: int | None) -> Any:
+    """Class labels as int64, with -1 for those to ignore, in the shape of the scores without C."""
+    t = target.data if isinstance(target, Tensor) else np.asarray(target)
+    axis = min(len(shape) - 1, 1)
+    classes = shape[axis]
+    expected = shape[:axis] + shape[axis + 1 :]
+    if t.dtype.kind not in "iu":
+        raise TypeError(
+            f"{owner}: expected target to be integer class labels of shape {expected}, "
+            f"got dtype {t.dtype} and shape {t.shape}"
+        )
+    if t.shape != expected:
+        hint = " Pass one-hot targets as floats" if t.shape == shape else ""
+        raise ValueError(
+            f"{owner}: expected target of shape {expected} for input of shape {shape}, got {t.shape}.{hint}"
+        )
+    t = t.astype(np.int64, copy=False)
+    kept = True
+    if ignore_index is not None:
+        kept = t != _check.integer(owner, "ignore_index", ignore_index)
+    wrong = kept & ((t < 0) | (t >= classes))
+    if wrong.any():
+        index = tuple(int(i) for i in np.argwhere(wrong)[0])
+        place = f" at index {index}" if index else ""
+        raise IndexError(
+            f"{owner}: expected target in [0, {classes - 1}]"
+            f"{'' if ignore_index is None else f' (or ignore_index {ignore_index})'}, "
+            f"got {int(t[index])}{place}"
+        )
+    return t if ignore_index is None else np.where(kept, t, -1)
+
+
+def _probabilities(owner: str, name: str, array: Any, hint: str = "") -> None:
+    wrong = (array < 0) | (array > 1)
+    if wrong.any():
+        raise ValueError(
+            f"{owner}: expected {name} in [0, 1], got {array[wrong].reshape(-1)[0]:g}. {hint}".rstrip(". ")
+        )

@@ -1,0 +1,105 @@
+"""What the optimizers, `minimize` and the clipping functions share: finding parameters and reading
+their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nnx.autograd import Tensor, enable_grad
+
+
+def gradient_of(owner: str, p: Tensor, label: str) -> np.ndarray | None:
+    """The gradient of `p`, checked to be an array that fits it; None if there is none."""
+    g = p.grad
+    if g is None:
+        return None
+    if not isinstance(g, np.ndarray):
+        if isinstance(g, Tensor) or not hasattr(g, "dtype"):
+            raise TypeError(
+                f"{owner}: expected .grad of {label} to be an array or None, got {type(g).__name__}"
+            )
+        g = np.asarray(g)  # sums over 0-d arrays are NumPy scalars
+    data = p.data
+    if g.shape != data.shape:
+        raise ValueError(
+            f"{owner}: expected .grad of {label} to have its shape {data.shape}, got {g.shape}"
+        )
+    if g.dtype != data.dtype:
+        raise TypeError(
+            f"{owner}: expected .grad of {label} to have its dtype {data.dtype}, got {g.dtype}"
+        )
+    return g
+
+
+def writeable(owner: str, p: Tensor, label: str) -> np.ndarray:
+    """The array of `p`, checked that it can be updated in place."""
+    if not p.data.flags.writeable:
+        raise ValueError(
+            f"{owner}: expected the array of {label} to be writeable, got a read-only array. "
+            "Assign a copy: p.data = p.data.copy()"
+        )
+    return p.data
+
+
+def call_closure(owner: str, closure: Any) -> Any:
+    """Run a closure with recording on, also inside `no_grad`."""
+    if not callable(closure):
+        raise TypeError(f"{owner}: expected closure to be callable, got {type(closure).__name__}")
+    with enable_grad():
+        return closure()
+
+
+def loss_value(owner: str, loss: Any) -> float:
+    """The number that a closure returned."""
+    try:
+        return float(loss.item() if isinstance(loss, Tensor) else loss)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{owner}: expected closure to return the loss, a number or a Tensor with one element, "
+            f"got {loss!r}"
+        ) from None
+
+
+class Flat:
+    """Parameters seen as one vector."""
+
+    def __init__(
+        self, owner: str, params: Sequence[Tensor], label: Callable[[int], str] | None = None
+    ) -> None:
+        self.owner = owner
+        self.params = list(params)
+        self.label = label or (lambda i: f"parameter {i}")
+
+    def check_writeable(self) -> None:
+        for i, p in enumerate(self.params):
+            writeable(self.owner, p, self.label(i))
+
+    def values(self, dtype: Any = None) -> np.ndarray:
+        """A copy of all parameters."""
+        return _join([p.data for p in self.params], dtype)
+
+    def gradient(self, dtype: Any = None) -> np.ndarray:
+        """All gradients; zeros where a parameter has none."""
+        parts = []
+        for i, p in enumerate(self.params):
+            g = gradient_of(self.owner, p, self.label(i))
+            parts.append(np.zeros_like(p.data) if g is None else g)
+        return _join(parts, dtype)
+
+    def assign(self, vector: np.ndarray) -> None:
+        """Copy `vector` into the parameters' own storage."""
+        offset = 0
+        for p in self.params:
+            size = p.data.size
+            p.data[...] = vector[offset : offset + size].reshape(p.data.shape)
+            offset += size
+
+
+def _join(arrays: Iterable[np.ndarray], dtype: Any) -> np.ndarray:
+    flat = [a.ravel() for a in arrays]
+    if not flat:
+        return np.zeros(0, dtype or np.float64)
+    return np.concatenate(flat, dtype=dtype)

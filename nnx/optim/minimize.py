@@ -1,0 +1,163 @@
+"""SciPy's minimizers over a model's parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nnx.autograd import Tensor
+from nnx.optim._params import Flat, call_closure, loss_value
+
+# scipy.optimize.minimize's methods that compare losses only; all others are given the gradient.
+_WITHOUT_GRADIENT = ("nelder-mead", "powell", "cobyla", "cobyqa")
+
+
+def minimize(
+    model_or_params: Any,
+    closure: Callable[[], Any],
+    method: str = "L-BFGS-B",
+    *,
+    hess: Any = None,
+    hessp: Any = None,
+    bounds: Any = None,
+    constraints: Any = (),
+    tol: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    options: dict[str, Any] | None = None,
+) -> Any:
+    """Minimize the closure's loss over the parameters with a method of `scipy.optimize.minimize`.
+
+    The parameters that require gradients are joined into one float64 vector. Before each evaluation
+    the vector is written to them and their gradients are cleared. The best parameters found stay in
+    the model, without gradients; if anything raises, the parameters are put back as they were.
+
+    model_or_params:  a Module, or an iterable of Parameters
+    closure:          computes the loss over the whole set, calls backward() and returns the loss.
+                      It must be free of noise (no dropout, no random batch): ValueError if two
+                      calls at the start differ.
+    method:           "L-BFGS-B", "BFGS", "CG", "Newton-CG", "TNC", "SLSQP", "trust-constr", ...;
+                      "Nelder-Mead", "Powell" and "COBYLA" use no gradient. The rest is passed on to
+                      SciPy; `hess`, `hessp`, `bounds` and `constraints` speak of the vector.
+
+    Returns SciPy's OptimizeResult; its `x` is what was written to the parameters, before rounding
+    to their type.
+
+    >>> x = nnx.Parameter(np.array([3.0, -2.0]))
+    >>> def closure():
+    ...     loss = (x * x).sum()
+    ...     loss.backward()
+    ...     return loss
+    >>> bool(nnx.optim.minimize([x], closure).fun < 1e-9)
+    True
+    """
+    import scipy.optimize
+
+    owner = "minimize"
+    flat = Flat(owner, _trainable(owner, model_or_params))
+    flat.check_writeable()
+    with_gradient = str(method).lower() not in _WITHOUT_GRADIENT
+    start = flat.values(np.float64)
+    best = _Best()
+
+    def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
+        flat.assign(x)
+        for p in flat.params:
+            p.grad = None
+        loss = loss_value(owner, call_closure(owner, closure))
+        if with_gradient and all(p.grad is None for p in flat.params):
+            raise ValueError(
+                f"minimize: expected closure to leave gradients for method {method!r}, got none. "
+                "Call loss.backward() in it"
+            )
+        gradient = flat.gradient(np.float64)
+        best.offer(x, loss, gradient)
+        return loss, gradient
+
+    try:
+        _check_noise(evaluate(start)[0], evaluate(start)[0])
+        result = scipy.optimize.minimize(
+            evaluate if with_gradient else lambda x: evaluate(x)[0],
+            start.copy(),
+            method=method,
+            jac=with_gradient or None,
+            hess=hess,
+            hessp=hessp,
+            bounds=bounds,
+            constraints=constraints,
+            tol=tol,
+            callback=callback,
+            options=options,
+        )
+        # Under bounds and constraints, a lower loss may have been seen at a point that is not
+        # allowed.
+        if bounds is None and not constraints:
+            best.improve(result)
+        flat.assign(result.x)
+    except BaseException:
+        flat.assign(start)
+        raise
+    finally:
+        for p in flat.params:
+            p.grad = None
+    return result
+
+
+class _Best:
+    """The evaluation with the lowest loss."""
+
+    def __init__(self) -> None:
+        self.x: np.ndarray | None = None
+        self.loss = np.inf
+        self.gradient: np.ndarray | None = None
+
+    def offer(self, x: np.ndarray, loss: float, gradient: np.ndarray) -> None:
+        if loss < self.loss:
+            self.x, self.loss, self.gradient = x.copy(), loss, gradient
+
+    def improve(self, result: Any) -> None:
+        """Put the best evaluation in the place of a worse result (a line search that failed,
+        say)."""
+        if self.x is not None and not result.fun <= self.loss:
+            result.x, result.fun = self.x, self.loss
+            if "jac" in result:
+                result.jac = self.gradient
+
+
+def _trainable(owner: str, model_or_params: Any) -> list[Tensor]:
+    """The parameters that require gradients, each once."""
+    if isinstance(model_or_params, Tensor):
+        found: list[Any] = [model_or_params]
+    elif hasattr(model_or_params, "parameters"):
+        found = list(model_or_params.parameters())
+    else:
+        try:
+            found = list(model_or_params)
+        except TypeError:
+            raise TypeError(
+                f"{owner}: expected model_or_params to be a Module or an iterable of Parameters, "
+                f"got {type(model_or_params).__name__}"
+            ) from None
+    for p in found:
+        if not isinstance(p, Tensor):
+            raise TypeError(
+                f"{owner}: expected model_or_params to hold Parameters, got {type(p).__name__}"
+            )
+    params = list({id(p): p for p in found if p.requires_grad}.values())
+    if not params:
+        raise ValueError(
+            f"{owner}: expected at least one parameter that requires a gradient, got none"
+        )
+    return params
+
+
+def _check_noise(first: float, second: float) -> None:
+    """The methods compare losses to many digits: noise would send them astray without a word."""
+    if first != second and not (math.isnan(first) and math.isnan(second)):
+        raise ValueError(
+            "minimize: expected closure to give one loss for the same parameters, got "
+            f"{first!r} and {second!r}. Switch dropout off (model.eval()) and use all data in "
+            "every call"
+        )

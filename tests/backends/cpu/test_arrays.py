@@ -1,0 +1,92 @@
+"""The helpers that decide whether a kernel takes an array, and bring it into the right layout."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nnx.backends.cpu._arrays import (
+    channels_last,
+    dense,
+    empty_channels_last,
+    has_kernel,
+    like,
+    nhwc,
+)
+
+SHAPES = [(2, 3), (2, 3, 4), (2, 3, 4, 5), (2, 3, 4, 5, 6)]
+
+
+def numbers(shape):
+    return np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
+
+
+def test_has_kernel():
+    f32, f64 = np.zeros(3, np.float32), np.zeros(3)
+    assert has_kernel(f32) and has_kernel(f64, f64)
+    assert has_kernel(f64[::-2], np.zeros((2, 0)))
+    assert not has_kernel(f32, f64)
+    assert not has_kernel(np.zeros(3, int))
+    assert not has_kernel(np.zeros(3, np.float16))
+    assert not has_kernel(np.zeros(3, ">f8"))
+    assert not has_kernel(f64, np.zeros(25, np.uint8)[1:].view(np.float64))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (3, 2, 1, 0), (2, 0, 3, 1)])
+def test_dense_keeps_any_order_of_the_axes(order):
+    a = numbers((2, 3, 4, 5)).transpose(order)
+    assert dense(a) is a
+
+
+@pytest.mark.parametrize(
+    "a",
+    [
+        numbers((4, 6))[:, ::2],
+        numbers((4, 6))[::2],
+        numbers((4, 6))[::-1],
+        np.broadcast_to(numbers((1, 6)), (4, 6)),
+        numbers((4, 6, 2))[:, :, 0],
+    ],
+)
+def test_dense_copies_what_has_holes_or_overlaps(a):
+    b = dense(a)
+    assert b.flags.c_contiguous
+    np.testing.assert_array_equal(b, a)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_channels_last(shape):
+    a = numbers(shape)
+    b = channels_last(a)
+    assert b.shape == shape and nhwc(b).flags.c_contiguous
+    np.testing.assert_array_equal(b, a)
+    assert channels_last(b) is b
+    e = empty_channels_last(shape, np.float32)
+    assert e.shape == shape and e.dtype == np.float32 and nhwc(e).flags.c_contiguous
+    assert nhwc(e).shape == (shape[0], *shape[2:], shape[1])
+
+
+@pytest.mark.parametrize(
+    "shape", [(4, 1, 5, 6), (4, 3, 1, 1), (1, 1, 1, 1), (4, 1, 7), (0, 3, 4, 5)]
+)
+def test_ambiguous_layouts_are_not_copied(shape):
+    a = numbers(shape)
+    assert channels_last(a) is a
+    assert nhwc(a).flags.c_contiguous
+
+
+def test_like_takes_the_layout_of_the_reference():
+    a = numbers((2, 3, 4, 5))
+    ref = empty_channels_last((2, 3, 4, 5), np.float64)
+    b = like(a, ref)
+    assert b.strides == ref.strides
+    np.testing.assert_array_equal(b, a)
+    assert like(b, ref) is b
+    assert like(a, np.empty_like(a)) is a
+    assert like(a.astype(np.float32), ref).dtype == np.float32
+
+
+def test_like_ignores_the_strides_of_axes_of_length_one():
+    a = numbers((4, 1, 5))
+    ref = np.empty((4, 5, 1)).transpose(0, 2, 1)
+    assert like(a, ref) is a
