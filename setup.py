@@ -24,12 +24,8 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError
 from setuptools.modified import newer_group
-
-try:
-    from setuptools.errors import CompileError, LinkError
-except ImportError:  # pragma: no cover - names of setuptools < 80
-    from distutils.errors import CompileError, LinkError
 
 ROOT = Path(__file__).resolve().parent
 os.chdir(ROOT)  # sources are named relative to this file, as sdist and wheel want them
@@ -89,11 +85,7 @@ def extensions() -> list[Extension]:
 def table_headers(name: str) -> list[str]:
     """Return the headers that fix the layout of the structs of kernels that a module names."""
     module = name.rpartition(".")[2]
-    texts = [
-        Path(p).read_text()
-        for p in (f"ext/{module}.pyx", f"nnx/_ext/{module}.pxd")
-        if os.path.exists(p)
-    ]
+    texts = [Path(p).read_text() for p in (f"ext/{module}.pyx", f"nnx/_ext/{module}.pxd") if os.path.exists(p)]
     families = sorted(set(re.findall(r"\bnnx_(\w+)", " ".join(texts))) & set(FAMILIES))
     return ["ext/simd/table.h", *(f"ext/simd/{family}_table.h" for family in families)]
 
@@ -238,14 +230,10 @@ class BuildExt(build_ext):
             source = Path(folder, "probe.c")
             source.write_text(program)
             try:
-                objects = self.compiler.compile(
-                    [str(source)], output_dir=folder, extra_postargs=list(flags)
-                )
+                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=list(flags))
                 if link is None:
                     return True
-                self.compiler.link_executable(
-                    objects, "probe", output_dir=folder, extra_postargs=list(link)
-                )
+                self.compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=list(link))
                 executable = self.compiler.executable_filename("probe", output_dir=folder)
                 return subprocess.run([executable], timeout=60).returncode == 0
             except (CompileError, LinkError, OSError, subprocess.SubprocessError):

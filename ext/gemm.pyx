@@ -13,6 +13,7 @@ from nnx._ext.common cimport (
     _shape, check_ndim, check_threads, check_writeable, input_pointer, output_pointer, real, real_type,
 )
 from nnx._ext.simd cimport table
+from nnx._ext.threads cimport num_threads
 
 import os
 import sys
@@ -25,6 +26,12 @@ cdef enum:
     BLAS_TILE = 64      # 64 ** 3 == BLAS_LIMIT
     TILE_ROWS = 48      # a multiple of the micro-kernel's 12 and 6 rows
     TILE_COLUMNS = 128  # a multiple of every panel's width
+    WORK_PER_THREAD = 300000  # multiplications that are worth a thread of their own: some 5 us
+
+cdef enum:
+    AUTO = 0
+    BLAS = 1
+    KERNEL = 2
 
 # -- scratch memory ---------------------------------------------------------------------------------
 
@@ -264,7 +271,7 @@ cdef inline bint _fits_blas(Matrix *a) noexcept nogil:
     return a.cs >= a.rows and a.cs >= 1
 
 
-def product(cnp.ndarray a, cnp.ndarray b, cnp.ndarray c, cnp.ndarray bias, int num_threads, str method="auto"):
+cpdef product(cnp.ndarray a, cnp.ndarray b, cnp.ndarray c, cnp.ndarray bias, int num_threads, str method="auto"):
     """c = a b + bias, for 2-D arrays of one float type, each contiguous along one of its axes.
 
     a (M, K), b (K, N), c (M, N), bias (N,) contiguous or None. c must not overlap a or b.
@@ -290,29 +297,61 @@ def product(cnp.ndarray a, cnp.ndarray b, cnp.ndarray c, cnp.ndarray bias, int n
         ):
             raise ValueError(f"gemm: expected a contiguous bias of {C.columns} numbers like c, got shape {_shape(bias)}")
         bias_data = cnp.PyArray_DATA(bias)
-    if method not in ("auto", "blas", "kernel"):
+    cdef int how = {"auto": AUTO, "blas": BLAS, "kernel": KERNEL}.get(method, -1) if method != "auto" else AUTO
+    if how < 0:
         raise ValueError(f"gemm: expected method 'auto', 'blas' or 'kernel', got {method!r}")
     if C.rows == 0 or C.columns == 0:
         return
     if kind == cnp.NPY_FLOAT:
-        _product[float](A, B, C, <float *> bias_data, NULL, num_threads, method)
+        _product[float](A, B, C, <float *> bias_data, NULL, num_threads, how)
     else:
-        _product[double](A, B, C, <double *> bias_data, NULL, num_threads, method)
+        _product[double](A, B, C, <double *> bias_data, NULL, num_threads, how)
+
+
+cdef bint _is_regular(cnp.ndarray a) noexcept:
+    """Whether product() takes this matrix: whole strides, one of them a single number."""
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a), row = cnp.PyArray_STRIDE(a, 0), column = cnp.PyArray_STRIDE(a, 1)
+    if cnp.PyArray_DIM(a, 0) <= 1 or cnp.PyArray_DIM(a, 1) <= 1:
+        return cnp.PyArray_IS_C_CONTIGUOUS(a) or cnp.PyArray_IS_F_CONTIGUOUS(a)
+    return row % size == 0 and column % size == 0 and (row == size or column == size)
+
+
+def multiply(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray bias):
+    """a b + bias as a new array, for matrices of one float type and any strides; bias (N,) or None."""
+    cdef cnp.npy_intp shape[2]
+    cdef int kind = real_type(a, "gemm", "a"), threads = num_threads()
+    check_ndim(a, 2, "gemm", "a")
+    check_ndim(b, 2, "gemm", "b")
+    if not _is_regular(a):
+        a = cnp.PyArray_GETCONTIGUOUS(a)
+    if not _is_regular(b):
+        b = cnp.PyArray_GETCONTIGUOUS(b)
+    if bias is not None:
+        bias = cnp.PyArray_GETCONTIGUOUS(bias)
+    shape[0] = cnp.PyArray_DIM(a, 0)
+    shape[1] = cnp.PyArray_DIM(b, 1)
+    cdef double work = <double> shape[0] * shape[1] * cnp.PyArray_DIM(a, 1)
+    if work < WORK_PER_THREAD * threads:
+        threads = max(<int> (work / WORK_PER_THREAD), 1)
+    cdef cnp.ndarray c = cnp.PyArray_EMPTY(2, shape, kind, 0)
+    product(a, b, c, bias, threads)
+    return c
 
 
 cdef int _product(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, int num_threads,
-                  str method) except -1:
+                  int method) except -1:
     cdef bint small = <double> A.rows * A.columns * B.columns <= BLAS_LIMIT
     cdef bint blas = _fits_blas(&A) and _fits_blas(&B) and _fits_blas(&C) and A.columns > 0
-    cdef bytes level = table().level
-    if method == "auto" and not small and level in (b"v3", b"v4"):
+    cdef const char *level = table().level
+    cdef bint wide = level[0] == b"v" and level[1] >= b"3"
+    if method == AUTO and not small and wide:
         blas = False  # our kernels win from AVX2 on; benchmarks/NOTES.md has the table
-    if method == "kernel":
+    if method == KERNEL:
         blas = False
-    if A.rows <= 2 and not small and method == "auto" and A.columns > 0:
+    if A.rows <= 2 and not small and method == AUTO and A.columns > 0:
         if _few_rows[real](A, B, C, column_bias, row_bias, num_threads):
             return 0
-    if B.columns <= 2 and not small and method == "auto" and A.columns > 0:
+    if B.columns <= 2 and not small and method == AUTO and A.columns > 0:
         if _few_rows[real](_transposed(B), _transposed(A), _transposed(C), row_bias, column_bias, num_threads):
             return 0
     if blas:

@@ -126,9 +126,9 @@ def load_with_metadata(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarr
             )
         array = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
         if entry["dtype"] == "BOOL":
-            array = array != 0  # a byte of 2 is no bool, and NumPy would believe it
+            array = np.asarray(array != 0)  # a byte of 2 is no bool, and NumPy would believe it
         elif entry["dtype"] == "BF16":
-            array = (array.astype(np.uint32) << 16).view(np.float32)
+            array = np.asarray(array.astype(np.uint32) << 16).view(np.float32)
         elif not array.flags.writeable:
             array = array.copy()
         arrays[key] = array

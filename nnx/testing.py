@@ -310,6 +310,7 @@ class _Check:
                 break
             low, high = np.minimum(left, right) - accepted, np.maximum(left, right) + accepted
             kink = wrong & (high - low > 4 * accepted) & (low <= analytic) & (analytic <= high)
+        kink &= wrong
         wrong &= ~kink
         self.checked += 1
         largest = float(error.max(initial=0, where=error <= 1))
@@ -483,11 +484,23 @@ def base_backend() -> Iterator[None]:
     """
     from nnx import backends
 
-    plain = backends.Backend()
-    before = dict(backends._BY_TYPE)
-    backends._BY_TYPE.update(dict.fromkeys([*before, np.ndarray], plain))
+    with _computing_with(backends.Backend()):
+        yield
+
+
+@contextlib.contextmanager
+def _computing_with(backend: Any) -> Iterator[None]:
+    """Let `backend` serve every NumPy array inside the block."""
+    from nnx import backends
+
+    class Only(dict):
+        def get(self, kind: type, default: Any = None) -> Any:
+            on_cpu = issubclass(kind, (np.ndarray, np.generic))
+            return backend if on_cpu else super().get(kind, default)
+
+    before = backends._BY_TYPE
+    backends._BY_TYPE = Only(before)
     try:
         yield
     finally:
-        backends._BY_TYPE.clear()
-        backends._BY_TYPE.update(before)
+        backends._BY_TYPE = before

@@ -1,1 +1,379 @@
-/* C kernels of the family "norm", written once for both types: see kernels.c for REAL and NAME. */
+/* Normalisation over tiles of a matrix, and over single rows.
+ *
+ * A tile has `rows` rows of `width` elements; row i starts at x + i * stride. Sums are taken in double: a mean rounded to
+ * float at every step would leave a feature with a large mean, or a constant one, far from zero.
+ *
+ * A narrow tile (a few channels) would give the vector units nothing to do. Where its rows lie end to end, `fold` of them
+ * are taken as one wide row, whose column j belongs to channel j % width; what is left over is a last, shorter row.
+ */
+#ifndef NNX_NORM_LIMITS
+#define NNX_NORM_LIMITS
+#define NARROW 32 /* below this width rows are folded */
+#define WIDE 64   /* to at most this width */
+#endif
+
+static inline ptrdiff_t NAME(fold)(ptrdiff_t width, ptrdiff_t stride)
+{
+    return width > 0 && width < NARROW && width == stride ? WIDE / width : 1;
+}
+
+/* Repeat a vector `fold` times. */
+static inline void NAME(spread)(const REAL *v, ptrdiff_t width, ptrdiff_t fold, REAL *out)
+{
+    for (ptrdiff_t j = 0; j < width * fold; j++)
+        out[j] = v[j % width];
+}
+
+/* Add up the `fold` parts of a vector, in order. */
+static inline void NAME(gather)(const double *wide, ptrdiff_t width, ptrdiff_t fold, double *out)
+{
+    for (ptrdiff_t c = 0; c < width; c++) {
+        double total = 0;
+        for (ptrdiff_t k = 0; k < fold; k++)
+            total += wide[k * width + c];
+        out[c] = total;
+    }
+}
+
+/* sum[c] += x[r][c] over all rows */
+static inline void NAME(add_columns)(
+    const REAL *RESTRICT x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, double *RESTRICT sum)
+{
+    ptrdiff_t r = 0;
+    for (; r + 4 <= rows; r += 4, x += 4 * stride)
+        for (ptrdiff_t c = 0; c < width; c++)
+            sum[c] += ((double)x[c] + x[stride + c]) + ((double)x[2 * stride + c] + x[3 * stride + c]);
+    for (; r < rows; r++, x += stride)
+        for (ptrdiff_t c = 0; c < width; c++)
+            sum[c] += x[c];
+}
+
+/* square[c] += (x[r][c] - mean[c])^2 */
+static inline void NAME(add_squares)(
+    const REAL *RESTRICT x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *RESTRICT mean,
+    double *RESTRICT square)
+{
+    ptrdiff_t r = 0;
+    for (; r + 2 <= rows; r += 2, x += 2 * stride)
+        for (ptrdiff_t c = 0; c < width; c++) {
+            double a = x[c] - mean[c], b = x[stride + c] - mean[c];
+            square[c] += a * a + b * b;
+        }
+    for (; r < rows; r++, x += stride)
+        for (ptrdiff_t c = 0; c < width; c++) {
+            double a = x[c] - mean[c];
+            square[c] += a * a;
+        }
+}
+
+/* Of each column of a tile: its sum, its mean rounded to REAL, and the sum of squared distances from that. */
+static void NAME(moments)(
+    const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, double *sum, REAL *mean, double *square)
+{
+    ptrdiff_t fold = NAME(fold)(width, stride), whole = rows / fold, wide = width * fold;
+    const REAL *rest = x + whole * wide;
+    ptrdiff_t left = (rows - whole * fold) * width;
+    double folded[WIDE] = {0};
+    double *target = fold > 1 ? folded : sum;
+    for (ptrdiff_t c = 0; c < width; c++)
+        sum[c] = square[c] = 0;
+    NAME(add_columns)(x, whole, wide, fold > 1 ? wide : stride, target);
+    if (fold > 1) {
+        NAME(add_columns)(rest, 1, left, left, folded);
+        NAME(gather)(folded, width, fold, sum);
+    }
+    for (ptrdiff_t c = 0; c < width; c++)
+        mean[c] = (REAL)(sum[c] / (double)rows);
+    if (fold > 1) {
+        REAL means[WIDE];
+        NAME(spread)(mean, width, fold, means);
+        memset(folded, 0, sizeof folded);
+        NAME(add_squares)(x, whole, wide, wide, means, folded);
+        NAME(add_squares)(rest, 1, left, left, means, folded);
+        NAME(gather)(folded, width, fold, square);
+    } else {
+        NAME(add_squares)(x, whole, width, stride, mean, square);
+    }
+}
+
+static inline void NAME(normalize_rows)(
+    const REAL *RESTRICT x, REAL *RESTRICT y, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
+    const REAL *RESTRICT mean, const REAL *RESTRICT scale, const REAL *RESTRICT shift)
+{
+    for (ptrdiff_t r = 0; r < rows; r++, x += stride, y += stride)
+        if (shift)
+            for (ptrdiff_t c = 0; c < width; c++)
+                y[c] = (x[c] - mean[c]) * scale[c] + shift[c];
+        else
+            for (ptrdiff_t c = 0; c < width; c++)
+                y[c] = (x[c] - mean[c]) * scale[c];
+}
+
+/* y = (x - mean) scale + shift by column; shift may be NULL */
+static void NAME(normalize)(
+    const REAL *x, REAL *y, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean,
+    const REAL *scale, const REAL *shift)
+{
+    ptrdiff_t fold = NAME(fold)(width, stride);
+    if (fold == 1) {
+        NAME(normalize_rows)(x, y, rows, width, stride, mean, scale, shift);
+        return;
+    }
+    REAL means[WIDE], scales[WIDE], shifts[WIDE];
+    NAME(spread)(mean, width, fold, means);
+    NAME(spread)(scale, width, fold, scales);
+    if (shift)
+        NAME(spread)(shift, width, fold, shifts);
+    ptrdiff_t whole = rows / fold, wide = width * fold, left = (rows - whole * fold) * width;
+    NAME(normalize_rows)(x, y, whole, wide, wide, means, scales, shift ? shifts : NULL);
+    x += whole * wide, y += whole * wide;
+    NAME(normalize_rows)(x, y, 1, left, left, means, scales, shift ? shifts : NULL);
+}
+
+/* sum[c] += gy, dot[c] += gy (x - mean) */
+static inline void NAME(add_dots)(
+    const REAL *RESTRICT gy, const REAL *RESTRICT x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
+    const REAL *RESTRICT mean, double *RESTRICT sum, double *RESTRICT dot)
+{
+    for (ptrdiff_t r = 0; r < rows; r++, x += stride, gy += stride)
+        for (ptrdiff_t c = 0; c < width; c++) {
+            sum[c] += gy[c];
+            dot[c] += (double)gy[c] * (x[c] - mean[c]);
+        }
+}
+
+/* Of each column of a tile: the sum of gy, and the sum of gy (x - mean). */
+static void NAME(dots)(
+    const REAL *gy, const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean,
+    double *sum, double *dot)
+{
+    ptrdiff_t fold = NAME(fold)(width, stride);
+    if (fold == 1) {
+        for (ptrdiff_t c = 0; c < width; c++)
+            sum[c] = dot[c] = 0;
+        NAME(add_dots)(gy, x, rows, width, stride, mean, sum, dot);
+        return;
+    }
+    double sums[WIDE] = {0}, dots[WIDE] = {0};
+    REAL means[WIDE];
+    NAME(spread)(mean, width, fold, means);
+    ptrdiff_t whole = rows / fold, wide = width * fold, left = (rows - whole * fold) * width;
+    NAME(add_dots)(gy, x, whole, wide, wide, means, sums, dots);
+    NAME(add_dots)(gy + whole * wide, x + whole * wide, 1, left, left, means, sums, dots);
+    NAME(gather)(sums, width, fold, sum);
+    NAME(gather)(dots, width, fold, dot);
+}
+
+static inline void NAME(gradient_rows)(
+    const REAL *RESTRICT gy, const REAL *RESTRICT x, REAL *RESTRICT gx, ptrdiff_t rows, ptrdiff_t width,
+    ptrdiff_t stride, const REAL *RESTRICT mean, const REAL *RESTRICT scale, const REAL *RESTRICT slope,
+    const REAL *RESTRICT offset)
+{
+    for (ptrdiff_t r = 0; r < rows; r++, x += stride, gy += stride, gx += stride)
+        for (ptrdiff_t c = 0; c < width; c++)
+            gx[c] = scale[c] * ((x[c] - mean[c]) * slope[c] + gy[c] + offset[c]);
+}
+
+/* gx = scale (gy + (x - mean) slope + offset) by column */
+static void NAME(gradient)(
+    const REAL *gy, const REAL *x, REAL *gx, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
+    const REAL *mean, const REAL *scale, const REAL *slope, const REAL *offset)
+{
+    ptrdiff_t fold = NAME(fold)(width, stride);
+    if (fold == 1) {
+        NAME(gradient_rows)(gy, x, gx, rows, width, stride, mean, scale, slope, offset);
+        return;
+    }
+    REAL means[WIDE], scales[WIDE], slopes[WIDE], offsets[WIDE];
+    NAME(spread)(mean, width, fold, means);
+    NAME(spread)(scale, width, fold, scales);
+    NAME(spread)(slope, width, fold, slopes);
+    NAME(spread)(offset, width, fold, offsets);
+    ptrdiff_t whole = rows / fold, wide = width * fold, left = (rows - whole * fold) * width;
+    ptrdiff_t done = whole * wide;
+    NAME(gradient_rows)(gy, x, gx, whole, wide, wide, means, scales, slopes, offsets);
+    NAME(gradient_rows)(gy + done, x + done, gx + done, 1, left, left, means, scales, slopes, offsets);
+}
+
+/* Single rows ----------------------------------------------------------------------------------------------------------
+ *
+ * Sums along a row are taken in LANES2 parts, which are added up in a fixed order at the end.
+ */
+#define LANES2 16
+
+static inline double NAME(total)(const double *part)
+{
+    double a = 0;
+    for (int j = 0; j < LANES2; j++)
+        a += part[j];
+    return a;
+}
+
+/* y = (x - mean) rstd weight + bias over one row; stats receives mean, variance and rstd. weight, bias may be NULL. */
+static void NAME(row_norm)(
+    const REAL *RESTRICT x, const REAL *RESTRICT weight, const REAL *RESTRICT bias, REAL *RESTRICT y,
+    ptrdiff_t n, REAL eps, REAL *mean, REAL *var, REAL *rstd)
+{
+    double part[LANES2] = {0};
+    ptrdiff_t i = 0;
+    for (; i + LANES2 <= n; i += LANES2)
+        for (int j = 0; j < LANES2; j++)
+            part[j] += x[i + j];
+    for (; i < n; i++)
+        part[0] += x[i];
+    REAL m = (REAL)(NAME(total)(part) / (double)n);
+    memset(part, 0, sizeof part);
+    for (i = 0; i + LANES2 <= n; i += LANES2)
+        for (int j = 0; j < LANES2; j++) {
+            double d = x[i + j] - m;
+            part[j] += d * d;
+        }
+    for (; i < n; i++) {
+        double d = x[i] - m;
+        part[0] += d * d;
+    }
+    REAL v = (REAL)(NAME(total)(part) / (double)n);
+#if REAL_IS_FLOAT
+    REAL s = 1 / sqrtf(v + eps);
+#else
+    REAL s = 1 / sqrt(v + eps);
+#endif
+    if (weight && bias)
+        for (i = 0; i < n; i++)
+            y[i] = (x[i] - m) * s * weight[i] + bias[i];
+    else if (weight)
+        for (i = 0; i < n; i++)
+            y[i] = (x[i] - m) * s * weight[i];
+    else if (bias)
+        for (i = 0; i < n; i++)
+            y[i] = (x[i] - m) * s + bias[i];
+    else
+        for (i = 0; i < n; i++)
+            y[i] = (x[i] - m) * s;
+    *mean = m, *var = v, *rstd = s;
+}
+
+/* With g = gy weight and z = (x - mean) rstd: gx = rstd (g - mean(g) - z mean(g z)). weight may be NULL. */
+static void NAME(row_gradient)(
+    const REAL *RESTRICT gy, const REAL *RESTRICT x, const REAL *RESTRICT weight, REAL *RESTRICT gx,
+    ptrdiff_t n, REAL mean, REAL rstd)
+{
+    double sums[LANES2] = {0}, dots[LANES2] = {0};
+    ptrdiff_t i = 0;
+    for (; i + LANES2 <= n; i += LANES2)
+        for (int j = 0; j < LANES2; j++) {
+            double g = weight ? gy[i + j] * weight[i + j] : gy[i + j];
+            sums[j] += g;
+            dots[j] += g * ((x[i + j] - mean) * rstd);
+        }
+    for (; i < n; i++) {
+        double g = weight ? gy[i] * weight[i] : gy[i];
+        sums[0] += g;
+        dots[0] += g * ((x[i] - mean) * rstd);
+    }
+    REAL a = (REAL)(NAME(total)(sums) / (double)n), b = (REAL)(NAME(total)(dots) / (double)n);
+    for (i = 0; i < n; i++) {
+        REAL g = weight ? gy[i] * weight[i] : gy[i];
+        gx[i] = (g - (x[i] - mean) * rstd * b - a) * rstd;
+    }
+}
+
+/* Of each column of a tile whose row i has its own mean[i * step] and rstd[i * step]: the sums of gy and of gy z. */
+static void NAME(row_dots)(
+    const REAL *RESTRICT gy, const REAL *RESTRICT x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
+    const REAL *mean, const REAL *rstd, ptrdiff_t step, double *RESTRICT sum, double *RESTRICT dot)
+{
+    for (ptrdiff_t c = 0; c < width; c++)
+        sum[c] = dot[c] = 0;
+    for (ptrdiff_t r = 0; r < rows; r++, x += stride, gy += stride) {
+        REAL m = mean[r * step], s = rstd[r * step];
+        for (ptrdiff_t c = 0; c < width; c++) {
+            sum[c] += gy[c];
+            dot[c] += (double)gy[c] * ((x[c] - m) * s);
+        }
+    }
+}
+
+/* Across channels ------------------------------------------------------------------------------------------------------
+ *
+ * One pixel has n channels that lie next to each other. Channels are taken CHUNK at a time, with the neighbours that the
+ * window reaches on either side in a buffer; those outside of the pixel are 0. The window reaches at most REACH channels.
+ */
+#define CHUNK 64
+#define REACH 32
+
+/* s^-beta; the usual 3/4 by two square roots, which have vector instructions */
+static inline void NAME(negative_power)(const REAL *RESTRICT s, REAL *RESTRICT p, ptrdiff_t n, double beta)
+{
+    if (beta == 0.75)
+        for (ptrdiff_t c = 0; c < n; c++) {
+#if REAL_IS_FLOAT
+            REAL root = sqrtf(s[c]);
+            p[c] = 1 / (root * sqrtf(root));
+#else
+            REAL root = sqrt(s[c]);
+            p[c] = 1 / (root * sqrt(root));
+#endif
+        }
+    else
+        for (ptrdiff_t c = 0; c < n; c++)
+#if REAL_IS_FLOAT
+            p[c] = powf(s[c], (REAL)-beta);
+#else
+            p[c] = pow(s[c], -beta);
+#endif
+}
+
+/* scale = k + alpha (sum of x^2 over the channels c - below .. c + above), y = x scale^-beta */
+static void NAME(response)(
+    const REAL *RESTRICT x, REAL *RESTRICT y, REAL *RESTRICT scale, ptrdiff_t n, ptrdiff_t below,
+    ptrdiff_t above, REAL alpha, double beta, REAL k)
+{
+    REAL square[CHUNK + 2 * REACH], power[CHUNK];
+    for (ptrdiff_t first = 0; first < n; first += CHUNK) {
+        ptrdiff_t count = n - first < CHUNK ? n - first : CHUNK;
+        for (ptrdiff_t j = 0; j < count + below + above; j++) {
+            ptrdiff_t c = first - below + j;
+            square[j] = c >= 0 && c < n ? x[c] * x[c] : 0;
+        }
+        REAL *s = scale + first;
+        for (ptrdiff_t c = 0; c < count; c++)
+            s[c] = 0;
+        for (ptrdiff_t j = 0; j <= below + above; j++)
+            for (ptrdiff_t c = 0; c < count; c++)
+                s[c] += square[c + j];
+        for (ptrdiff_t c = 0; c < count; c++)
+            s[c] = alpha * s[c] + k;
+        NAME(negative_power)(s, power, count, beta);
+        for (ptrdiff_t c = 0; c < count; c++)
+            y[first + c] = x[first + c] * power[c];
+    }
+}
+
+/* gx = gy s^-beta - factor x (sum of gy x s^(-beta - 1) over the channels c - below .. c + above) */
+static void NAME(response_gradient)(
+    const REAL *RESTRICT gy, const REAL *RESTRICT x, const REAL *RESTRICT scale, REAL *RESTRICT gx,
+    ptrdiff_t n, ptrdiff_t below, ptrdiff_t above, REAL factor, double beta)
+{
+    REAL power[CHUNK + 2 * REACH], term[CHUNK + 2 * REACH], total[CHUNK];
+    for (ptrdiff_t first = 0; first < n; first += CHUNK) {
+        ptrdiff_t count = n - first < CHUNK ? n - first : CHUNK;
+        ptrdiff_t begin = first < below ? 0 : first - below;
+        ptrdiff_t end = n - first - count < above ? n : first + count + above;
+        NAME(negative_power)(scale + begin, power + (begin - first + below), end - begin, beta);
+        for (ptrdiff_t j = 0; j < count + below + above; j++) {
+            ptrdiff_t c = first - below + j;
+            term[j] = c >= 0 && c < n ? power[j] * (gy[c] * x[c] / scale[c]) : 0;
+        }
+        for (ptrdiff_t c = 0; c < count; c++)
+            total[c] = 0;
+        for (ptrdiff_t j = 0; j <= below + above; j++)
+            for (ptrdiff_t c = 0; c < count; c++)
+                total[c] += term[c + j];
+        for (ptrdiff_t c = 0; c < count; c++)
+            gx[first + c] = gy[first + c] * power[c + below] - x[first + c] * total[c] * factor;
+    }
+}
+#undef LANES2
+#undef CHUNK
+#undef REACH

@@ -46,7 +46,7 @@ def _shape(value: Any) -> tuple[int, ...]:
 def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
     """``input + alpha * other``, with broadcasting."""
     if alpha != 1:
-        other = mul(other, alpha)
+        other = _scaled(other, alpha)
     a, b, ta, tb = _operands(input, other)
     return record(a + b, _add_grad, (ta, tb), _shape(a), _shape(b))
 
@@ -58,10 +58,14 @@ def _add_grad(needs, gy, a_shape, b_shape):
     )
 
 
+def _scaled(other: Any, alpha: float) -> Any:
+    return mul(other, alpha) if isinstance(other, Tensor) else np.multiply(other, alpha)
+
+
 def sub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
     """``input - alpha * other``, with broadcasting."""
     if alpha != 1:
-        other = mul(other, alpha)
+        other = _scaled(other, alpha)
     a, b, ta, tb = _operands(input, other)
     return record(a - b, _sub_grad, (ta, tb), _shape(a), _shape(b))
 
@@ -95,32 +99,33 @@ def div(input: Any, other: Any) -> Tensor:
 
 
 def _div_grad(needs, gy, a, b):
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ga = gy / b
-        return (
-            unbroadcast(ga, _shape(a)) if needs[0] else None,
-            unbroadcast(-ga * a / b, _shape(b)) if needs[1] else None,
-        )
+    ga = gy / b
+    return (
+        unbroadcast(ga, _shape(a)) if needs[0] else None,
+        unbroadcast(-ga * a / b, _shape(b)) if needs[1] else None,
+    )
 
 
 def pow(input: Any, exponent: Any) -> Tensor:
     """``input ** exponent``; d/da = exponent * a ** (exponent - 1), d/de = y * log(a)."""
     a, e, ta, te = _operands(input, exponent)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         y = a**e
     return record(y, _pow_grad, (ta, te), a, e, y)
 
 
 def _pow_grad(needs, gy, a, e, y):
     ga = ge = None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if needs[0]:
-            # the slope of a ** 0 is 0 everywhere, also at a = 0 where a ** -1 is inf
-            slope = np.where(np.equal(e, 0), 0, e * a ** np.where(np.equal(e, 0), 1, e - 1))
-            ga = unbroadcast((gy * slope).astype(y.dtype, copy=False), _shape(a))
-        if needs[1]:
-            slope = np.where((np.equal(a, 0)) & (np.greater_equal(e, 0)), 0, y * np.log(a))
-            ge = unbroadcast((gy * slope).astype(y.dtype, copy=False), _shape(e))
+    if needs[0]:
+        # the slope of a ** 0 is 0 everywhere, also at a = 0 where a ** -1 is inf
+        if type(e) in _NUMBERS:
+            slope = e * a ** (e - 1) if e != 0 else np.zeros_like(a)
+        else:
+            slope = np.where(e == 0, 0, e * a ** np.where(e == 0, 1, e - 1))
+        ga = unbroadcast((gy * slope).astype(y.dtype, copy=False), _shape(a))
+    if needs[1]:
+        slope = np.where((np.equal(a, 0)) & (np.greater_equal(e, 0)), 0, y * np.log(a))
+        ge = unbroadcast((gy * slope).astype(y.dtype, copy=False), _shape(e))
     return ga, ge
 
 
@@ -210,8 +215,7 @@ def log(input: Any) -> Tensor:
 
 
 def _log_grad(needs, gy, x):
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (gy / x,)
+    return (gy / x,)
 
 
 def sqrt(input: Any) -> Tensor:
@@ -223,8 +227,7 @@ def sqrt(input: Any) -> Tensor:
 
 
 def _sqrt_grad(needs, gy, y):
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (gy * 0.5 / y,)
+    return (gy * 0.5 / y,)
 
 
 def square(input: Any) -> Tensor:
@@ -294,9 +297,18 @@ def _tanh_grad(needs, gy, be, y):
 
 
 def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
-    """Limit to ``[min, max]``; the gradient passes where the value was inside, limits included."""
+    """Limit to ``[min, max]``; the gradient passes where the value was inside, limits included.
+
+    The limits are numbers or arrays; `maximum` and `minimum` give a gradient to both sides.
+    """
     if min is None and max is None:
         raise ValueError("clamp: expected min or max, got neither")
+    for name, limit in (("min", min), ("max", max)):
+        if isinstance(limit, Tensor) and limit.requires_grad:
+            raise TypeError(
+                f"clamp: expected {name} to be a constant, got a Tensor that needs a gradient. "
+                "Use nnx.maximum or nnx.minimum"
+            )
     x = as_tensor(input)
     low = min.data if isinstance(min, Tensor) else min
     high = max.data if isinstance(max, Tensor) else max

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -67,6 +68,11 @@ def backward(root: Node, gradient: Any, retain_graph: bool) -> None:
     `pending` maps a node to ``[gradient so far, ours]``, where `ours` says that the engine allocated the array and may add
     to it in place. Any other array may be shared with a second branch, a saved array or the user.
     """
+    with np.errstate(all="ignore"):  # infinities and NaN pass through without a warning
+        _backward(root, gradient, retain_graph)
+
+
+def _backward(root: Node, gradient: Any, retain_graph: bool) -> None:
     pending: dict[Node, list] = {root: [gradient, False]}
     queue = [(-root.number, root)]
     while queue:
@@ -122,13 +128,20 @@ def _repeated(results: tuple, i: int) -> bool:
 
 
 def _accumulate(leaf: Any, g: Any, shared: bool) -> None:
-    """Add `g` to ``leaf.grad``. In place only where the engine made the array that is there."""
-    if leaf.grad is None:
-        leaf._own_grad = leaf.grad = g.copy() if shared else g
-    elif leaf.grad is leaf._own_grad and leaf.grad.flags.writeable:
-        leaf.grad += g
-    else:
-        leaf._own_grad = leaf.grad = np.asarray(leaf.grad + g)
+    """Add `g` to ``leaf.grad``, in place only where the engine made the array that is there.
+
+    ``leaf._own_grad`` remembers that array by a weak reference, so that ``grad = None`` frees it.
+    """
+    if leaf.grad is not None:
+        own = leaf._own_grad
+        if own is not None and own() is leaf.grad and leaf.grad.flags.writeable:
+            leaf.grad += g
+            return
+        g = np.asarray(leaf.grad + g)
+    elif shared:
+        g = g.copy()
+    leaf.grad = g
+    leaf._own_grad = weakref.ref(g)
 
 
 def _retain(node: Node, gy: Any) -> None:

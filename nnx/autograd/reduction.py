@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnx import _check
-from nnx.autograd.tensor import Tensor, _wrap, as_tensor, record
+from nnx.autograd.tensor import Tensor, _wrap, as_tensor, record, tensor
 
 
 class Extremum(NamedTuple):
@@ -65,7 +65,8 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     axes = _axes("mean", dim, x.ndim)
     count = _length(x.shape, axes)
     total = np.asarray(x.data.sum(axis=axes, keepdims=keepdim))
-    y = total / total.dtype.type(count) if count else np.full_like(total, np.nan)
+    with np.errstate(invalid="ignore"):
+        y = total / total.dtype.type(count)
     return record(np.asarray(y), _mean_grad, (x,), x.shape, axes, count)
 
 
@@ -163,7 +164,7 @@ def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
 
 
 def _position(owner: str, choose: Any, input: Any, dim: Any, keepdim: bool) -> Tensor:
-    x = input if isinstance(input, Tensor) else as_tensor(input)
+    x = input if isinstance(input, Tensor) else tensor(input)
     axis = None if dim is None else _check.axis(owner, "dim", dim, x.ndim)
     _nonempty(owner, x, None if axis is None else (axis,))
     return _wrap(np.asarray(choose(x.data, axis=axis, keepdims=keepdim)))
@@ -178,13 +179,12 @@ def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Tensor:
     top = np.where(np.isfinite(top), top, 0).astype(x.dtype, copy=False)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         y = np.log(np.exp(x.data - top).sum(axis=axes, keepdims=True)) + top
-    result = y if keepdim else np.asarray(y.reshape([n for i, n in enumerate(x.shape) if i not in (axes or range(x.ndim))]))
+    result = y if keepdim else np.asarray(y.squeeze(axes))
     return record(result, _logsumexp_grad, (x,), x.data, y, axes)
 
 
 def _logsumexp_grad(needs, gy, x, y, axes):
-    with np.errstate(invalid="ignore"):
-        return (gy.reshape(_kept(x.shape, axes)) * np.exp(x - y),)
+    return (gy.reshape(_kept(x.shape, axes)) * np.exp(x - y),)
 
 
 def norm(input: Any, p: float = 2.0, dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -192,25 +192,25 @@ def norm(input: Any, p: float = 2.0, dim: Any = None, keepdim: bool = False) -> 
     x = as_tensor(input)
     p = _check.real("norm", "p", p, 0, open_low=True)
     if p == float("inf"):
-        return amax(abs_(x), dim, keepdim)
+        return amax(abs(x), dim, keepdim)
     if p == 1:
-        return sum(abs_(x), dim, keepdim)
-    if p == 2:
-        axes = _axes("norm", dim, x.ndim)
-        y = np.asarray(np.sqrt((x.data * x.data).sum(axis=axes, keepdims=keepdim)))
-        return record(y, _norm_grad, (x,), x.data, y, axes)
-    return sum(abs_(x) ** p, dim, keepdim) ** (1 / p)
+        return sum(abs(x), dim, keepdim)
+    axes = _axes("norm", dim, x.ndim)
+    with np.errstate(over="ignore"):
+        if p == 2:
+            y = np.sqrt((x.data * x.data).sum(axis=axes, keepdims=keepdim))
+        else:
+            y = (np.abs(x.data) ** p).sum(axis=axes, keepdims=keepdim) ** (1 / p)
+    y = np.asarray(y)
+    return record(y, _norm_grad, (x,), x.data, y, p, axes)
 
 
-def _norm_grad(needs, gy, x, y, axes):
-    # the slope at the origin is taken as 0, as PyTorch does
+def _norm_grad(needs, gy, x, y, p, axes):
+    # d/dx = sign(x) (|x| / y)^(p - 1); the slope at the origin is taken as 0, as PyTorch does
     kept = _kept(x.shape, axes)
     y = y.reshape(kept)
-    safe = np.where(y == 0, 1, y)
-    return ((gy.reshape(kept) / safe).astype(x.dtype, copy=False) * x,)
-
-
-def abs_(x: Tensor) -> Tensor:
-    from nnx.autograd.arithmetic import abs
-
-    return abs(x)
+    ratio = x / np.where(y == 0, 1, y)
+    if p != 2:
+        size = np.abs(ratio)
+        ratio = np.where(size == 0, 0, np.sign(x) * size ** (p - 1))
+    return ((gy.reshape(kept) * ratio).astype(x.dtype, copy=False),)

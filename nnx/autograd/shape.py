@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx import _check
-from nnx.autograd.tensor import Tensor, _strip, as_tensor, record
+from nnx.autograd.tensor import Tensor, _strip, as_tensor, record, unbroadcast
 
 
 def _flat(args: tuple) -> tuple:
@@ -18,14 +18,20 @@ def _flat(args: tuple) -> tuple:
 def astype(input: Any, dtype: Any) -> Tensor:
     """The same values in another type; between float types the gradient is cast back."""
     x = input if isinstance(input, Tensor) else as_tensor(input)
-    try:
-        dtype = np.dtype(dtype)
-    except TypeError:
-        raise TypeError(f"astype: expected a dtype, got {dtype!r}") from None
-    if dtype == x.dtype:
+    target = _dtype(dtype)
+    if target == x.dtype:
         return x
-    y = x.data.astype(dtype)
-    return record(y, _pass_grad, (x,)) if dtype.kind == "f" else record(y, _pass_grad, (None,))
+    y = x.data.astype(target)
+    return record(y, _pass_grad, (x,)) if target.kind == "f" else record(y, _pass_grad, (None,))
+
+
+def _dtype(value: Any) -> np.dtype:
+    try:
+        if value is not None:  # NumPy takes None for float64
+            return np.dtype(value)
+    except TypeError:
+        pass
+    raise TypeError(f"astype: expected a dtype, got {value!r}")
 
 
 def _pass_grad(needs, gy):
@@ -140,8 +146,6 @@ def expand(input: Any, *sizes: Any) -> Tensor:
 
 
 def _expand_grad(needs, gy, shape):
-    from nnx.autograd.tensor import unbroadcast
-
     return (unbroadcast(gy, shape),)
 
 
@@ -186,9 +190,15 @@ def gather(input: Any, dim: int, index: Any) -> Tensor:
 # -- joining and splitting -------------------------------------------------------------------------
 
 
+def _parts(tensors: Sequence[Any]) -> tuple[Tensor, ...]:
+    """Arrays among Tensors are constants: they take the Tensors' float type."""
+    types = [t.dtype for t in tensors if isinstance(t, Tensor) and t.dtype.kind == "f"]
+    return tuple([as_tensor(t, np.result_type(*types) if types else None) for t in tensors])
+
+
 def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Join along an existing dimension; all other sizes must agree."""
-    parts = tuple(as_tensor(t) for t in tensors)
+    parts = _parts(tensors)
     if not parts:
         raise ValueError("cat: expected at least one tensor, got none")
     first = parts[0]
@@ -232,7 +242,7 @@ def _concatenate_channels_last(arrays: list, axis: int) -> np.ndarray:
 
 def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Join along a new dimension; all shapes must agree."""
-    parts = tuple(as_tensor(t) for t in tensors)
+    parts = _parts(tensors)
     if not parts:
         raise ValueError("stack: expected at least one tensor, got none")
     for i, part in enumerate(parts):

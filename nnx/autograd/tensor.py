@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from nnx import _check
 from nnx.autograd import engine
 from nnx.autograd.engine import Node
 
@@ -154,11 +157,7 @@ class Tensor:
     # -- NumPy and Python protocols ------------------------------------------------------------
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if dtype is None and not copy:
-            return self.data
-        if copy is False:
-            return np.asarray(self.data, dtype=dtype, copy=False)
-        return np.array(self.data, dtype=dtype, copy=bool(copy)) if copy else self.data.astype(dtype)
+        return np.asarray(self.data, dtype=dtype, copy=copy)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if _any_needs_grad(args) or _any_needs_grad(kwargs.values()):
@@ -222,16 +221,15 @@ class Tensor:
 
     # -- conversions ---------------------------------------------------------------------------
 
-    def to(self, *args: Any) -> Tensor:
-        """This Tensor with another float dtype, or itself; the only device here is "cpu"."""
-        result = self
+    def to(self, *args: Any, device: Any = None, dtype: Any = None) -> Tensor:
+        """This Tensor in another dtype, or itself: ``to(dtype)``; the only device is "cpu"."""
         for target in args:
             if isinstance(target, str) and (target == "cpu" or target.startswith("cuda")):
-                if target != "cpu":
-                    raise ValueError(f"Tensor.to: expected device 'cpu', got {target!r}")
-                continue
-            result = shape.astype(result, target)
-        return result
+                device = target
+            else:
+                dtype = target
+        _check.cpu_device("Tensor.to", device)
+        return self if dtype is None else shape.astype(self, dtype)
 
     def float(self) -> Tensor:
         return shape.astype(self, np.float32)
@@ -637,10 +635,7 @@ class enable_grad(_GradContext):
 
 
 def _decorate(function: Callable, value: bool) -> Callable:
-    import functools
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def call(function: Callable, *args: Any, **kwargs: Any) -> Any:
         previous = engine.mode.enabled
         engine.mode.enabled = value
         try:
@@ -648,7 +643,29 @@ def _decorate(function: Callable, value: bool) -> Callable:
         finally:
             engine.mode.enabled = previous
 
-    return wrapper
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return call(function, *args, **kwargs)
+
+    @functools.wraps(function)
+    def generator(*args: Any, **kwargs: Any) -> Any:
+        """The mode holds while the generator's own body runs, not while its caller's does."""
+        inner = function(*args, **kwargs)
+        resume, sent = inner.send, None
+        while True:
+            try:
+                item = call(resume, sent)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                resume, sent = inner.send, (yield item)
+            except GeneratorExit:
+                call(inner.close)
+                raise
+            except BaseException as error:
+                resume, sent = inner.throw, error
+
+    return generator if inspect.isgeneratorfunction(function) else wrapper
 
 
 # -- helpers of the NumPy protocols -----------------------------------------------------------------

@@ -256,13 +256,18 @@ def _warp(
     planes = np.full((c, n, h + 2, w + 2), fill, work)
     planes[:, :, 1:-1, 1:-1] = x.transpose(1, 0, 2, 3)
     planes = planes.reshape(c, -1)
-    start = (np.arange(n) * ((h + 2) * (w + 2)))[:, None, None]
-    here = start + (row + 1) * (w + 2) + (column + 1)
-    neighbours = here, here + 1, here + (w + 2), here + (w + 3)
+    row += 1
+    row *= w + 2
+    row += column
+    row += (np.arange(n) * ((h + 2) * (w + 2)) + 1)[:, None, None]
+    shifts = 0, 1, w + 2, w + 3  # from a pixel to its neighbours to the right, below, and both
+    values = np.empty((4, n, h, w), work)  # one buffer: fresh pages cost more than the sums
+    a, b, d, e = values
     y = np.empty((n, c, h, w), work)
     with np.errstate(invalid="ignore"):  # infinite pixels
         for k, plane in enumerate(planes):
-            a, b, d, e = (plane.take(index) for index in neighbours)
+            for shift, out in zip(shifts, values, strict=True):
+                plane[shift:].take(row, out=out, mode="clip")  # "clip": straight into `out`
             b -= a
             b *= right
             a += b

@@ -38,7 +38,7 @@ class DataLoader:
 
     `dataset`: an `ArrayDataset`, an array, a tuple of arrays, or anything with ``len()`` and
     ``dataset[i]``; with a method ``gather(indices)`` it builds whole batches itself.
-    `batch_size`, `shuffle` (a new order in each epoch), `drop_last` (leave out a shorter last batch).
+    `batch_size`, `shuffle` (a new order in each epoch), `drop_last` (leave out a shorter last one).
     `seed`, or `generator` (a `numpy.random.Generator` that the seed is drawn from): with neither,
     the seed comes from the stream of `nnx.manual_seed`.
     `prefetch`: how many batches a background thread prepares ahead (a batch that is only a small

@@ -1,6 +1,8 @@
-"""Activation functions. The formulas and gradients of the arrays are in `nnx/backends/base/activation.py`.
+"""Activation functions. The formulas and gradients of the arrays are in
+`nnx/backends/base/activation.py`.
 
-`inplace` is accepted where PyTorch has it; the result is a new Tensor in any case, so that no input is ever changed.
+`inplace` is accepted where PyTorch has it; the result is a new Tensor in any case, so that no input
+is ever changed.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ __all__ = [
     "tanh",
 ]
 
-# Klambauer et al. (2017), "Self-normalizing neural networks": with these two numbers a standard normal input keeps mean 0
-# and variance 1.
+# Klambauer et al. (2017), "Self-normalizing neural networks": with these two numbers a standard
+# normal input keeps mean 0 and variance 1.
 SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
 
@@ -82,7 +84,8 @@ def _leaky_relu_grad(needs, gy, be, x, slope):
 
 
 def prelu(input: Any, weight: Any) -> Tensor:
-    """``x`` where x > 0, else ``weight x`` with a weight that is learned: He et al. (2015), "Delving deep into rectifiers".
+    """``x`` where x > 0, else ``weight x`` with a weight that is learned: He et al. (2015),
+    "Delving deep into rectifiers".
 
     weight:  one number for all channels, or one per channel (dimension 1 of the input)
     """
@@ -98,12 +101,14 @@ def prelu_as(owner: str, input: Any, weight: Any) -> Tensor:
     channels = x.shape[1] if x.ndim > 1 else 1
     if w.ndim > 1 or w.size not in (1, channels):
         raise ValueError(
-            f"{owner}: expected weight with 1 element or one for each of the {channels} channels of "
-            f"an input of shape {x.shape}, got shape {w.shape}"
+            f"{owner}: expected weight with 1 element or one for each of the {channels} channels "
+            f"of an input of shape {x.shape}, got shape {w.shape}"
         )
     per_channel = w.data.reshape((-1,) + (1,) * max(x.ndim - 2, 0))
     be = backend_of(x.data)
-    return record(be.prelu(x.data, per_channel), _prelu_grad, (x, w), be, x.data, per_channel, w.shape)
+    return record(
+        be.prelu(x.data, per_channel), _prelu_grad, (x, w), be, x.data, per_channel, w.shape
+    )
 
 
 def _prelu_grad(needs, gy, be, x, weight, shape):
@@ -174,17 +179,23 @@ def _hardswish_grad(needs, gy, be, x):
 
 
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """``x`` where x > 0, else ``alpha (exp(x) - 1)``: Clevert et al. (2015), "Fast and accurate deep network learning"."""
+    """``x`` where x > 0, else ``alpha (exp(x) - 1)``: Clevert et al. (2015), "Fast and accurate
+    deep network learning".
+    """
     return _elu("elu", input, _check.real("elu", "alpha", alpha), 1.0, 1.0)
 
 
 def selu(input: Any, inplace: bool = False) -> Tensor:
-    """``scale elu(x, alpha)`` with the scale and alpha of Klambauer et al. (2017), "Self-normalizing neural networks"."""
+    """``scale elu(x, alpha)`` with the scale and alpha of Klambauer et al. (2017),
+    "Self-normalizing neural networks".
+    """
     return _elu("selu", input, SELU_ALPHA, SELU_SCALE, 1.0)
 
 
 def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """``x`` where x > 0, else ``alpha (exp(x / alpha) - 1)`` for alpha > 0: smooth for every alpha (Barron, 2017)."""
+    """``x`` where x > 0, else ``alpha (exp(x / alpha) - 1)`` for alpha > 0: smooth for every alpha
+    (Barron, 2017).
+    """
     alpha = _check.real("celu", "alpha", alpha, 0, open_low=True)
     return _elu("celu", input, alpha, 1.0, 1 / alpha)
 
@@ -231,7 +242,8 @@ def _softplus_grad(needs, gy, be, x, beta, threshold):
 
 
 def gelu(input: Any, approximate: str = "none") -> Tensor:
-    """``x P(X <= x)`` for a standard normal X: Hendrycks & Gimpel (2016), "Gaussian error linear units".
+    """``x P(X <= x)`` for a standard normal X: Hendrycks & Gimpel (2016), "Gaussian error linear
+    units".
 
     approximate:  "none", or "tanh" for ``0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))``
     """
@@ -257,7 +269,9 @@ def _silu_grad(needs, gy, be, x):
 
 
 def mish(input: Any, inplace: bool = False) -> Tensor:
-    """``x tanh(softplus(x))``: Misra (2019), "Mish: a self regularized non-monotonic activation function"."""
+    """``x tanh(softplus(x))``: Misra (2019), "Mish: a self regularized non-monotonic activation
+    function".
+    """
     x = _floats("mish", input)
     be = backend_of(x.data)
     return record(be.mish(x.data), _mish_grad, (x,), be, x.data)
@@ -306,7 +320,12 @@ def _softmax_grad(needs, gy, be, y, axis):
 
 def softmin(input: Any, dim: int | None = None, *, dtype: Any = None) -> Tensor:
     """The softmax of ``-x`` over `dim`."""
-    return softmax_as("softmin", -_floats("softmin", input), dim, dtype)
+    return softmin_as("softmin", input, dim, dtype)
+
+
+def softmin_as(owner: str, input: Any, dim: Any, dtype: Any = None) -> Tensor:
+    """`softmin` for a layer, whose name the messages carry."""
+    return softmax_as(owner, -as_tensor(input), dim, dtype)
 
 
 def log_softmax(input: Any, dim: int | None = None, *, dtype: Any = None) -> Tensor:
@@ -332,7 +351,9 @@ def _over(owner: str, input: Any, dim: Any, dtype: Any) -> tuple[Tensor, int]:
         input = astype(as_tensor(input), _check.float_dtype(owner, dtype))
     x = _floats(owner, input)
     if x.ndim == 0:
-        raise ValueError(f"{owner}: expected input with at least one dimension, got a single number")
+        raise ValueError(
+            f"{owner}: expected input with at least one dimension, got a single number"
+        )
     return x, _check.axis(owner, "dim", dim, x.ndim)
 
 
@@ -340,12 +361,15 @@ def check_dim_given(owner: str, dim: Any) -> None:
     """Refuse None, from which PyTorch guesses a dimension (and warns)."""
     if dim is None:
         raise ValueError(
-            f"{owner}: expected dim to be a dimension, got None. For scores of shape (N, C) pass dim=1"
+            f"{owner}: expected dim to be a dimension, got None. "
+            "For scores of shape (N, C) pass dim=1"
         )
 
 
 def glu(input: Any, dim: int = -1) -> Tensor:
-    """``a sigmoid(b)`` for the two halves a, b of the input along `dim`: Dauphin et al. (2016), "Gated convolutions"."""
+    """``a sigmoid(b)`` for the two halves a, b of the input along `dim`: Dauphin et al. (2016),
+    "Gated convolutions".
+    """
     return glu_as("glu", input, dim)
 
 
@@ -363,7 +387,8 @@ def glu_as(owner: str, input: Any, dim: int) -> Tensor:
 
 
 def maxout(input: Any, num_pieces: int, dim: int = -1) -> Tensor:
-    """The largest of every `num_pieces` neighbours along `dim`: Goodfellow et al. (2013), "Maxout networks".
+    """The largest of every `num_pieces` neighbours along `dim`: Goodfellow et al. (2013), "Maxout
+    networks".
 
     The gradient goes to the largest alone (the first of equals).
 

@@ -92,7 +92,7 @@ def conv_nd(
     dilation: Any,
     groups: int,
 ) -> Tensor:
-    """Convolution over n spatial dimensions, for functions and layers: `owner` names it in errors."""
+    """Convolution over n spatial dimensions, for functions and layers; `owner` is for messages."""
     w = _weight(owner, weight, n)
     x = _window.operand(owner, "input", input, w.dtype)
     b = None if bias is None else _window.operand(owner, "bias", bias, w.dtype)
@@ -102,7 +102,7 @@ def conv_nd(
     dilation = _window.sizes(owner, "dilation", dilation, n)
     groups = _check.integer(owner, "groups", groups, 1)
     pairs = _window.paddings(owner, padding, kernel, stride, dilation)
-    _check_channels(owner, x, n, w.shape[1] * groups, groups)
+    check_channels(owner, x, n, w.shape[1] * groups, groups)
     _check_bias(owner, b, len(w))
     if len(w) % groups:
         raise ValueError(
@@ -270,7 +270,7 @@ def conv_transpose_nd(
             "Strings are for convolutions only"
         )
     pairs = _window.paddings(owner, padding, kernel, stride, dilation)
-    _check_channels(owner, x, n, len(w), 1)
+    check_channels(owner, x, n, len(w), 1)
     if len(w) % groups:
         raise ValueError(
             f"{owner}: expected groups to divide the {len(w)} input channels, got groups={groups}"
@@ -465,7 +465,8 @@ def _weight(owner: str, weight: Any, n: int) -> Tensor:
     return w
 
 
-def _check_channels(owner: str, x: Tensor, n: int, channels: int, groups: int) -> None:
+def check_channels(owner: str, x: Tensor, n: int, channels: int, groups: int) -> None:
+    """Refuse input with another number of channels."""
     if x.shape[-n - 1] != channels:
         parts = f" in {groups} groups" if groups > 1 else ""
         raise ValueError(

@@ -1,7 +1,8 @@
-"""Losses. The formulas of elements and rows, and their gradients, are in `nnx/backends/base/loss.py`.
+"""Losses. The formulas of elements and rows, and their gradients, are in
+`nnx/backends/base/loss.py`.
 
-Reductions: "none" returns the loss of each element or sample, "sum" their sum, "mean" their mean (of nothing: NaN). Every
-target is checked before anything is computed.
+Reductions: "none" returns the loss of each element or sample, "sum" their sum, "mean" their mean
+(of nothing: NaN). Every target is checked before anything is computed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,17 @@ import numpy as np
 from nnx import _check
 from nnx.autograd import Tensor, as_tensor, record
 from nnx.backends import backend_of
+from nnx.functional._loss_checks import (
+    REDUCTIONS,
+    class_labels,
+    class_weight,
+    factors_for,
+    probabilities,
+    refuse_deprecated,
+    same_shape,
+    scores,
+    target_like,
+)
 
 __all__ = [
     "binary_cross_entropy",
@@ -26,19 +38,6 @@ __all__ = [
     "nll_loss",
     "smooth_l1_loss",
 ]
-
-REDUCTIONS = ("none", "mean", "sum")
-
-
-def refuse_deprecated(owner: str, size_average: Any, reduce: Any) -> None:
-    """PyTorch's deprecated arguments exist only to say what replaces them."""
-    for name, value in (("size_average", size_average), ("reduce", reduce)):
-        if value is not None:
-            raise TypeError(
-                f"{owner}: expected no argument {name}, which is deprecated, got {value!r}. "
-                "Use reduction='none', 'mean' or 'sum'"
-            )
-
 
 # -- elementwise losses ----------------------------------------------------------------------------
 
@@ -64,9 +63,11 @@ def mse_loss(
 
 
 def mse_loss_as(owner: str, input: Any, target: Any, reduction: str, weight: Any = None) -> Tensor:
-    """`mse_loss` for a layer, whose name the messages carry; likewise all functions ending in `_as`."""
-    x, t, be = _pair(owner, input, target, reduction)
-    w = _weight(owner, weight, x, exact=True)
+    """`mse_loss` for a layer, whose name the messages carry; likewise all functions ending in
+    `_as`.
+    """
+    x, t, be = same_shape(owner, input, target, reduction)
+    w = factors_for(owner, weight, x, exact=True)
     y, scale = _reduce(be.squared_error(x.data, t.data), w, reduction, _total(w))
     return record(y, _mse_loss_grad, (x, t), be, x.data, t.data, scale)
 
@@ -89,8 +90,8 @@ def l1_loss(
 
 
 def l1_loss_as(owner: str, input: Any, target: Any, reduction: str, weight: Any = None) -> Tensor:
-    x, t, be = _pair(owner, input, target, reduction)
-    w = _weight(owner, weight, x, exact=True)
+    x, t, be = same_shape(owner, input, target, reduction)
+    w = factors_for(owner, weight, x, exact=True)
     y, scale = _reduce(be.absolute_error(x.data, t.data), w, reduction, _total(w))
     return record(y, _l1_loss_grad, (x, t), be, x.data, t.data, scale)
 
@@ -113,8 +114,8 @@ def huber_loss_as(
     owner: str, input: Any, target: Any, reduction: str, delta: float, weight: Any = None
 ) -> Tensor:
     delta = _check.real(owner, "delta", delta, 0, open_low=True)
-    x, t, be = _pair(owner, input, target, reduction)
-    w = _weight(owner, weight, x, exact=True)
+    x, t, be = same_shape(owner, input, target, reduction)
+    w = factors_for(owner, weight, x, exact=True)
     y, scale = _reduce(be.huber(x.data, t.data, delta), w, reduction)
     return record(y, _huber_loss_grad, (x, t), be, x.data, t.data, delta, scale)
 
@@ -131,7 +132,8 @@ def smooth_l1_loss(
     reduction: str = "mean",
     beta: float = 1.0,
 ) -> Tensor:
-    """``d^2 / (2 beta)`` for ``d = |x - t| < beta``, else ``d - beta / 2``: Girshick (2015), "Fast R-CNN".
+    """``d^2 / (2 beta)`` for ``d = |x - t| < beta``, else ``d - beta / 2``: Girshick (2015), "Fast
+    R-CNN".
 
     It is `huber_loss` with delta = beta, divided by beta; beta = 0 gives `l1_loss`.
     """
@@ -154,7 +156,8 @@ def binary_cross_entropy(
     reduce: Any = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """``-(t log(x) + (1 - t) log(1 - x))`` for probabilities x and t; the logarithms are cut at -100.
+    """``-(t log(x) + (1 - t) log(1 - x))`` for probabilities x and t; the logarithms are cut at
+    -100.
 
     weight:  factors that broadcast to `input`; the mean divides by the number of elements
 
@@ -167,10 +170,10 @@ def binary_cross_entropy(
 def binary_cross_entropy_as(
     owner: str, input: Any, target: Any, weight: Any, reduction: str
 ) -> Tensor:
-    x, t, be = _pair(owner, input, target, reduction)
-    _probabilities(owner, "input", x.data, "For scores use binary_cross_entropy_with_logits")
-    _probabilities(owner, "target", t.data)
-    w = _weight(owner, weight, x)
+    x, t, be = same_shape(owner, input, target, reduction)
+    probabilities(owner, "input", x.data, ". For scores use binary_cross_entropy_with_logits")
+    probabilities(owner, "target", t.data)
+    w = factors_for(owner, weight, x)
     y, scale = _reduce(be.bce(x.data, t.data), w, reduction)
     return record(y, _binary_cross_entropy_grad, (x, t), be, x.data, t.data, scale)
 
@@ -201,9 +204,9 @@ def binary_cross_entropy_with_logits(
 def binary_cross_entropy_with_logits_as(
     owner: str, input: Any, target: Any, weight: Any, reduction: str, pos_weight: Any
 ) -> Tensor:
-    x, t, be = _pair(owner, input, target, reduction)
-    w = _weight(owner, weight, x)
-    p = _weight(owner, pos_weight, x, "pos_weight")
+    x, t, be = same_shape(owner, input, target, reduction)
+    w = factors_for(owner, weight, x)
+    p = factors_for(owner, pos_weight, x, "pos_weight")
     y, scale = _reduce(be.bce_with_logits(x.data, t.data, p), w, reduction)
     return record(y, _bce_with_logits_grad, (x, t), be, x.data, t.data, p, scale)
 
@@ -222,7 +225,8 @@ def kl_div(
 ) -> Tensor:
     """``t (log(t) - x)`` for log-probabilities x and probabilities t, 0 where t = 0.
 
-    reduction:   also "batchmean", the sum divided by the first dimension: the Kullback-Leibler divergence per sample
+    reduction:   also "batchmean", the sum divided by the first dimension: the Kullback-Leibler
+                 divergence per sample
     log_target:  the target holds log-probabilities too
     """
     refuse_deprecated("kl_div", size_average, reduce)
@@ -230,7 +234,7 @@ def kl_div(
 
 
 def kl_div_as(owner: str, input: Any, target: Any, reduction: str, log_target: bool) -> Tensor:
-    x, t, be = _pair(owner, input, target, reduction, (*REDUCTIONS, "batchmean"))
+    x, t, be = same_shape(owner, input, target, reduction, (*REDUCTIONS, "batchmean"))
     loss = be.kl(x.data, t.data, bool(log_target))
     if reduction == "batchmean":
         y, scale = _reduce(loss, None, "mean", x.shape[0] if x.ndim else 1)
@@ -259,11 +263,13 @@ def cross_entropy(
     """``-log(softmax(x)[target])`` for each sample, for scores x of any size.
 
     input:            (N, C), (N, C, d1, ...) or (C,)
-    target:           class labels, integers in [0, C) in the shape of `input` without C; or floats in the shape of
-                      `input`, a probability for each class
-    weight:           (C,), a factor for each class; with labels, the mean divides by the sum of the factors
+    target:           class labels, integers in [0, C) in the shape of `input` without C; or floats
+                      in the shape of `input`, a probability for each class
+    weight:           (C,), a factor for each class; with labels, the mean divides by the sum of the
+                      factors
     ignore_index:     samples with this label count nothing
-    label_smoothing:  this share of the target is spread evenly over all classes: Szegedy et al. (2015)
+    label_smoothing:  this share of the target is spread evenly over all classes: Szegedy et al.
+                      (2015)
 
     Raises IndexError for a label out of range, TypeError and ValueError for wrong types and shapes.
 
@@ -286,13 +292,13 @@ def cross_entropy_as(
     label_smoothing: float,
 ) -> Tensor:
     smoothing = _check.real(owner, "label_smoothing", label_smoothing, 0, 1)
-    x = _scores(owner, input, reduction)
+    x = scores(owner, input, reduction)
     axis = min(x.ndim - 1, 1)
-    w = _class_weight(owner, weight, x.shape[axis], x.dtype)
+    w = class_weight(owner, weight, x.shape[axis], x.dtype)
     t = target if isinstance(target, Tensor) else np.asarray(target)
     if t.dtype.kind == "f" and t.shape == x.shape:
         return _soft_cross_entropy(owner, x, t, w, axis, reduction, smoothing)
-    labels = _labels(owner, t, x.shape, ignore_index)
+    labels = class_labels(owner, t, x.shape, ignore_index)
     if w is not None and smoothing:
         q = _smoothed(labels, w, x, axis, smoothing)
         return _reduce_tensor(_soft_rows(x, q, axis), reduction, _count(labels, w))
@@ -313,8 +319,10 @@ def _cross_entropy_grad(needs, gy, be, shape, scale, saved):
 def _soft_cross_entropy(
     owner: str, x: Tensor, target: Any, w: Any, axis: int, reduction: str, smoothing: float
 ) -> Tensor:
-    """Probabilities as the target. The mean divides by the number of samples, also where classes have weights."""
-    t = _target(owner, target, x)
+    """Probabilities as the target. The mean divides by the number of samples, also where classes
+    have weights.
+    """
+    t = target_like(owner, target, x)
     if smoothing:
         t = t * (1 - smoothing) + smoothing / x.shape[axis]
     if w is not None:
@@ -333,7 +341,9 @@ def _soft_cross_entropy_grad(needs, gy, be, x, t, axis):
 
 
 def _smoothed(labels: Any, w: Any, x: Tensor, axis: int, smoothing: float) -> Tensor:
-    """The target weights of class labels: w[label] (1 - smoothing) there, w smoothing / C for all classes."""
+    """The target weights of class labels: w[label] (1 - smoothing) there, w smoothing / C for all
+    classes.
+    """
     classes = x.shape[axis]
     q = np.empty((labels.size, classes), x.dtype)
     q[...] = w * (smoothing / classes)
@@ -363,10 +373,10 @@ def nll_loss(
 def nll_loss_as(
     owner: str, input: Any, target: Any, weight: Any, ignore_index: int, reduction: str
 ) -> Tensor:
-    x = _scores(owner, input, reduction)
+    x = scores(owner, input, reduction)
     axis = min(x.ndim - 1, 1)
-    w = _class_weight(owner, weight, x.shape[axis], x.dtype)
-    labels = _labels(owner, target, x.shape, ignore_index)
+    w = class_weight(owner, weight, x.shape[axis], x.dtype)
+    labels = class_labels(owner, target, x.shape, ignore_index)
     be = backend_of(x.data)
     rows, flat = _rows(x.data), labels.reshape(-1)
     y, scale = _reduce(be.nll(rows, flat), _factors(labels, w), reduction, _count(labels, w))
@@ -388,7 +398,8 @@ def multiclass_hinge_loss(
     reduce: Any = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """``sum(max(0, margin + x[j] - x[target])^p)`` over the wrong classes j, for each sample: Weston & Watkins (1999).
+    """``sum(max(0, margin + x[j] - x[target])^p)`` over the wrong classes j, for each sample:
+    Weston & Watkins (1999).
 
     PyTorch's `multi_margin_loss` is this divided by the number of classes.
 
@@ -411,11 +422,11 @@ def multiclass_hinge_loss_as(
 ) -> Tensor:
     _check.choice(owner, "p", p, (1, 2))
     margin = _check.real(owner, "margin", margin)
-    x = _scores(owner, input, reduction)
+    x = scores(owner, input, reduction)
     if x.ndim > 2:
         raise ValueError(f"{owner}: expected input of shape (N, C) or (C,), got shape {x.shape}")
-    w = _class_weight(owner, weight, x.shape[-1], x.dtype)
-    labels = _labels(owner, target, x.shape, None)
+    w = class_weight(owner, weight, x.shape[-1], x.dtype)
+    labels = class_labels(owner, target, x.shape, None)
     be = backend_of(x.data)
     rows, flat = _rows(x.data), labels.reshape(-1)
     losses = be.multiclass_hinge(rows, flat, int(p), margin)
@@ -508,137 +519,9 @@ def _factors(labels: Any, weight: Any) -> Any:
 
 
 def _count(labels: Any, weight: Any) -> Any:
-    """What a mean over labelled samples divides by: their number, or the sum of their class weights."""
+    """What a mean over labelled samples divides by: their number, or the sum of their class
+    weights.
+    """
     if weight is not None:
         return float(_factors(labels, weight).sum())
     return int(np.count_nonzero(labels >= 0))
-
-
-# -- checks ----------------------------------------------------------------------------------------
-
-
-def _floats(owner: str, input: Any) -> Tensor:
-    x = as_tensor(input)
-    if x.data.dtype.kind != "f":
-        raise TypeError(
-            f"{owner}: expected input of dtype float32 or float64, got a Tensor of dtype "
-            f"{x.data.dtype}. Convert it with .float()"
-        )
-    return x
-
-
-def _pair(
-    owner: str, input: Any, target: Any, reduction: str, reductions: tuple = REDUCTIONS
-) -> tuple[Tensor, Tensor, Any]:
-    _check.choice(owner, "reduction", reduction, reductions)
-    x = _floats(owner, input)
-    return x, _target(owner, target, x), backend_of(x.data)
-
-
-def _target(owner: str, target: Any, x: Tensor) -> Tensor:
-    """A target of the shape and dtype of x. Arrays and integers are cast; a Tensor of another float type is refused."""
-    if not isinstance(target, Tensor):
-        t = as_tensor(target, x.dtype)
-    elif target.dtype.kind in "iub":
-        t = as_tensor(target.data.astype(x.dtype))
-    elif target.dtype != x.dtype:
-        raise TypeError(
-            f"{owner}: expected target of dtype {x.dtype} like input, got a Tensor of dtype "
-            f"{target.dtype}. Convert one with .float() or .double()"
-        )
-    else:
-        t = target
-    if t.shape != x.shape:
-        raise ValueError(
-            f"{owner}: expected target of shape {x.shape} like input, got {t.shape}. "
-            "Nothing is broadcast here: reshape or expand one of them"
-        )
-    return t
-
-
-def _constant(owner: str, name: str, value: Any, dtype: Any) -> Any:
-    if isinstance(value, Tensor) and value.requires_grad:
-        raise ValueError(
-            f"{owner}: expected {name} to be a constant, got a Tensor that needs a gradient. "
-            "Use its .detach(), or reduction='none' and multiply"
-        )
-    array = value.data if isinstance(value, Tensor) else np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{owner}: expected {name} to be an array of numbers, got {array.dtype}")
-    return array.astype(dtype, copy=False)
-
-
-def _weight(owner: str, value: Any, x: Tensor, name: str = "weight", exact: bool = False) -> Any:
-    if value is None:
-        return None
-    w = _constant(owner, name, value, x.dtype)
-    if exact and w.shape != x.shape:
-        raise ValueError(f"{owner}: expected {name} of shape {x.shape} like input, got {w.shape}")
-    try:
-        fits = np.broadcast_shapes(w.shape, x.shape) == x.shape
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(
-            f"{owner}: expected {name} that broadcasts to the shape of input, {x.shape}, got {w.shape}"
-        )
-    return w
-
-
-def _class_weight(owner: str, value: Any, classes: int, dtype: Any) -> Any:
-    if value is None:
-        return None
-    w = _constant(owner, "weight", value, dtype)
-    if w.shape != (classes,):
-        raise ValueError(
-            f"{owner}: expected weight of shape ({classes},), one for each class, got {w.shape}"
-        )
-    return w
-
-
-def _scores(owner: str, input: Any, reduction: str) -> Tensor:
-    _check.choice(owner, "reduction", reduction, REDUCTIONS)
-    x = _floats(owner, input)
-    if x.ndim == 0:
-        raise ValueError(f"{owner}: expected input of shape (N, C, ...) or (C,), got shape ()")
-    return x
-
-
-def _labels(owner: str, target: Any, shape: tuple[int, ...], ignore_index: int | None) -> Any:
-    """Class labels as int64, with -1 for those to ignore, in the shape of the scores without C."""
-    t = target.data if isinstance(target, Tensor) else np.asarray(target)
-    axis = min(len(shape) - 1, 1)
-    classes = shape[axis]
-    expected = shape[:axis] + shape[axis + 1 :]
-    if t.dtype.kind not in "iu":
-        raise TypeError(
-            f"{owner}: expected target to be integer class labels of shape {expected}, "
-            f"got dtype {t.dtype} and shape {t.shape}"
-        )
-    if t.shape != expected:
-        hint = " Pass one-hot targets as floats" if t.shape == shape else ""
-        raise ValueError(
-            f"{owner}: expected target of shape {expected} for input of shape {shape}, got {t.shape}.{hint}"
-        )
-    t = t.astype(np.int64, copy=False)
-    kept = True
-    if ignore_index is not None:
-        kept = t != _check.integer(owner, "ignore_index", ignore_index)
-    wrong = kept & ((t < 0) | (t >= classes))
-    if wrong.any():
-        index = tuple(int(i) for i in np.argwhere(wrong)[0])
-        place = f" at index {index}" if index else ""
-        raise IndexError(
-            f"{owner}: expected target in [0, {classes - 1}]"
-            f"{'' if ignore_index is None else f' (or ignore_index {ignore_index})'}, "
-            f"got {int(t[index])}{place}"
-        )
-    return t if ignore_index is None else np.where(kept, t, -1)
-
-
-def _probabilities(owner: str, name: str, array: Any, hint: str = "") -> None:
-    wrong = (array < 0) | (array > 1)
-    if wrong.any():
-        raise ValueError(
-            f"{owner}: expected {name} in [0, 1], got {array[wrong].reshape(-1)[0]:g}. {hint}".rstrip(". ")
-        )

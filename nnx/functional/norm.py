@@ -82,10 +82,10 @@ def batch_norm_as(
     be = backend_of(x.data)
     if not training:
         _both(owner, mean, var)
+        # backward needs them as they are now, and a training step may move them before it
+        copy = is_grad_enabled()
+        mean, var = mean.astype(x.dtype, copy=copy), var.astype(x.dtype, copy=copy)
         y = be.batch_norm_infer(x.data, mean, var, w_data, b_data, eps)
-        if is_grad_enabled():
-            # backward needs them as they are now, and a training step may move them before it
-            mean, var = mean.copy(), var.copy()
         return record(y, _batch_norm_infer_grad, (x, w, b), be, x.data, mean, var, w_data, eps)
     count = _values_per_channel(owner, x)
     y, batch_mean, batch_var, rstd = be.batch_norm(x.data, w_data, b_data, eps)
@@ -178,9 +178,9 @@ def batch_renorm_as(
     batch_mean, batch_var = be.batch_moments(x.data)
     with np.errstate(invalid="ignore"):
         rstd = 1 / np.sqrt(batch_var + eps)
-        sigma = np.sqrt(var + eps)
+        sigma = np.sqrt(var + eps).astype(x.dtype, copy=False)
         r = np.clip(1 / (rstd * sigma), 1 / rmax, rmax)
-        d = np.clip((batch_mean - mean) / sigma, -dmax, dmax)
+        d = np.clip((batch_mean - mean.astype(x.dtype, copy=False)) / sigma, -dmax, dmax)
     scale = r if w is None else r * w.data
     shift = d if w is None else d * w.data
     if b is not None:
@@ -502,10 +502,8 @@ def _running(owner: str, name: str, value: Any, x: Tensor, moves: bool) -> Any:
             f"{owner}: expected {name} of shape {x.shape[1:2]} for input of shape {x.shape}, "
             f"got {array.shape}"
         )
-    if array.dtype != x.dtype:
-        raise TypeError(
-            f"{owner}: expected {name} of dtype {x.dtype} like input, got {array.dtype}"
-        )
+    if array.dtype.kind != "f":
+        raise TypeError(f"{owner}: expected {name} of a float dtype, got {array.dtype}")
     if moves and not array.flags.writeable:
         raise ValueError(
             f"{owner}: expected {name} to be writeable in training, got a read-only array"

@@ -8,6 +8,7 @@ from nnx import _check
 from nnx.autograd import Tensor, as_tensor, record
 from nnx.backends import backend_of
 from nnx.functional import _window
+from nnx.functional._window import Pairs
 
 __all__ = ["pad"]
 
@@ -36,27 +37,33 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
         )
     if value is not None and mode != "constant":
         raise ValueError(f"pad: expected value only with mode='constant', got mode={mode!r}")
-    fill = 0.0 if value is None else float(value)
     pairs = ((0, 0),) * (x.ndim - len(numbers) // 2) + tuple(
         (numbers[i], numbers[i + 1]) for i in range(len(numbers) - 2, -1, -2)
     )
+    return pad_as(
+        "pad", x, pairs, mode, 0.0 if value is None else _check.real("pad", "value", value)
+    )
+
+
+def pad_as(owner: str, x: Tensor, pairs: Pairs, mode: str, value: float = 0.0) -> Tensor:
+    """`pad` with a pair for each dimension, for layers; `owner` is for messages."""
     for axis, (n, (low, high)) in enumerate(zip(x.shape, pairs, strict=True)):
-        _check_axis(x, axis, n, low, high, mode)
+        _check_axis(owner, x, axis, n, low, high, mode)
     shape = tuple(n + low + high for n, (low, high) in zip(x.shape, pairs, strict=True))
-    _window.check_size("pad", shape)
+    _window.check_size(owner, shape)
     be = backend_of(x.data)
-    return record(be.pad(x.data, pairs, mode, fill), _pad_grad, (x,), be, pairs, mode)
+    return record(be.pad(x.data, pairs, mode, value), _pad_grad, (x,), be, pairs, mode)
 
 
 def _pad_grad(needs, gy, be, pairs, mode):
     return (be.pad_backward(gy, pairs, mode),)
 
 
-def _check_axis(x: Tensor, axis: int, n: int, low: int, high: int, mode: str) -> None:
+def _check_axis(owner: str, x: Tensor, axis: int, n: int, low: int, high: int, mode: str) -> None:
     left = n + min(low, 0) + min(high, 0)  # what negative padding leaves
     if left < 0:
         raise ValueError(
-            f"pad: expected at most {n} elements to be removed in dimension {axis} of shape "
+            f"{owner}: expected at most {n} elements to be removed in dimension {axis} of shape "
             f"{x.shape}, got {(low, high)}"
         )
     most = {"reflect": left - 1, "circular": left}.get(mode)
@@ -64,6 +71,6 @@ def _check_axis(x: Tensor, axis: int, n: int, low: int, high: int, mode: str) ->
         most = 0
     if most is not None and max(low, high) > max(most, 0):
         raise ValueError(
-            f"pad: expected padding of at most {max(most, 0)} with mode={mode!r} in dimension "
+            f"{owner}: expected padding of at most {max(most, 0)} with mode={mode!r} in dimension "
             f"{axis} of shape {x.shape}, got {(low, high)}"
         )

@@ -344,7 +344,8 @@ def pool_arguments(
         )
     if math.prod(kernel) > _window.LARGEST:
         raise ValueError(
-            f"{owner}: expected windows of at most {_window.LARGEST} elements, got kernel_size {kernel}"
+            f"{owner}: expected windows of at most {_window.LARGEST} elements, got kernel_size "
+            f"{kernel}"
         )
     return kernel, stride, padding
 

@@ -16,7 +16,7 @@ from nnx.models.convnet import ConvNet, convnet
 from nnx.models.densenet import DenseNet, densenet, densenet121
 from nnx.models.googlenet import GoogLeNet, GoogLeNetOutputs, googlenet
 from nnx.models.lenet import LeNet5, lenet5
-from nnx.models.mlp import mlp
+from nnx.models.mlp import MLP, mlp
 from nnx.models.resnet import ResNet, resnet18, resnet34, resnet50
 from nnx.models.resnet_cifar import (
     CIFARResNet,
@@ -73,7 +73,7 @@ def build(name: str, **arguments: Any) -> Module:
     ``build("vgg16", num_classes=10)`` is ``vgg16(num_classes=10)``. Raises ValueError for an
     unknown name and TypeError for an argument that the builder does not take.
 
-    >>> build("mlp", sizes=[64, 10])[1]
+    >>> build("mlp", sizes=[64, 10]).layers[0]
     Linear(in_features=64, out_features=10, bias=True)
     """
     if name not in _BUILDERS:
@@ -82,13 +82,13 @@ def build(name: str, **arguments: Any) -> Module:
     known = inspect.signature(builder).parameters
     for argument in arguments:
         if argument not in known:
-            raise TypeError(
-                f"build: expected arguments of {name} among {', '.join(known)}, got {argument!r}"
-            )
+            raise TypeError(f"build: expected arguments of {name} among {', '.join(known)}, got {argument!r}")
     return builder(**arguments)
 
 
 __all__ = [
+    "MLP",
+    "VGG",
     "AlexNet",
     "CIFARResNet",
     "ConvNet",
@@ -97,7 +97,6 @@ __all__ = [
     "GoogLeNetOutputs",
     "LeNet5",
     "ResNet",
-    "VGG",
     "alexnet",
     "build",
     "convnet",

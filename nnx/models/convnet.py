@@ -38,9 +38,7 @@ class ConvNet(nn.Module):
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(
-            channels * (height // reduction) * (width // reduction), num_classes
-        )
+        self.classifier = nn.Linear(channels * (height // reduction) * (width // reduction), num_classes)
 
     def forward(self, x: Any) -> Tensor:
         return self.classifier(self.dropout(self.features(x).flatten(1)))

@@ -30,9 +30,7 @@ class _DenseLayer(nn.Module):
 class _DenseBlock(nn.Module):
     """Layers that each read the output of all layers before them."""
 
-    def __init__(
-        self, layers: int, channels: int, growth_rate: int, bn_size: int, drop_rate: float
-    ) -> None:
+    def __init__(self, layers: int, channels: int, growth_rate: int, bn_size: int, drop_rate: float) -> None:
         super().__init__()
         for i in range(layers):
             layer = _DenseLayer(channels + i * growth_rate, growth_rate, bn_size, drop_rate)

@@ -20,9 +20,7 @@ class GoogLeNetOutputs(NamedTuple):
 class _ConvBN(nn.Module):
     """Convolution without bias, batch normalisation, ReLU."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, **options: Any
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, **options: Any) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, bias=False, **options)
         self.bn = nn.BatchNorm2d(out_channels, eps=0.001)
@@ -37,16 +35,12 @@ class _Inception(nn.Module):
     The third branch has 3x3 kernels where the paper has 5x5: torchvision's weights have that shape.
     """
 
-    def __init__(
-        self, channels: int, c1: int, c3_in: int, c3: int, c5_in: int, c5: int, pool: int
-    ) -> None:
+    def __init__(self, channels: int, c1: int, c3_in: int, c3: int, c5_in: int, c5: int, pool: int) -> None:
         super().__init__()
         self.branch1 = _ConvBN(channels, c1, 1)
         self.branch2 = nn.Sequential(_ConvBN(channels, c3_in, 1), _ConvBN(c3_in, c3, 3, padding=1))
         self.branch3 = nn.Sequential(_ConvBN(channels, c5_in, 1), _ConvBN(c5_in, c5, 3, padding=1))
-        self.branch4 = nn.Sequential(
-            nn.MaxPool2d(3, stride=1, padding=1, ceil_mode=True), _ConvBN(channels, pool, 1)
-        )
+        self.branch4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1, ceil_mode=True), _ConvBN(channels, pool, 1))
 
     def forward(self, x: Any) -> Tensor:
         return cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)

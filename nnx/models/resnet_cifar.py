@@ -30,9 +30,7 @@ class _PadShortcut(nn.Module):
 class CIFARResNet(nn.Module):
     """Stages of basic blocks: 16, 32, 64 channels on 32x32, 16x16, 8x8 maps; see `resnet20`."""
 
-    def __init__(
-        self, depth: int, num_classes: int = 10, shortcut: str = "B", in_channels: int = 3
-    ) -> None:
+    def __init__(self, depth: int, num_classes: int = 10, shortcut: str = "B", in_channels: int = 3) -> None:
         super().__init__()
         depth = _check.integer("CIFARResNet", "depth", depth, 8)
         if depth % 6 != 2:
@@ -54,9 +52,7 @@ class CIFARResNet(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))
 
 
-def _stage(
-    in_channels: int, channels: int, stride: int, count: int, shortcut: str
-) -> nn.Sequential:
+def _stage(in_channels: int, channels: int, stride: int, count: int, shortcut: str) -> nn.Sequential:
     downsample: nn.Module | None = None
     if stride != 1 and shortcut == "A":
         downsample = _PadShortcut(channels - in_channels, stride)

@@ -18,9 +18,7 @@ _STAGES = {
 }
 
 
-def _features(
-    stages: Sequence[Sequence[int]], in_channels: int = 3, batch_norm: bool = False
-) -> nn.Sequential:
+def _features(stages: Sequence[Sequence[int]], in_channels: int = 3, batch_norm: bool = False) -> nn.Sequential:
     layers: list[nn.Module] = []
     for stage in stages:
         for channels in stage:
@@ -98,9 +96,7 @@ class _VGG8(nn.Module):
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
         self.features = _features(_STAGES[8], in_channels)
-        self.classifier = nn.Sequential(
-            nn.Linear(64 * 8 * 8, 256), nn.ReLU(inplace=True), nn.Linear(256, num_classes)
-        )
+        self.classifier = nn.Sequential(nn.Linear(64 * 8 * 8, 256), nn.ReLU(inplace=True), nn.Linear(256, num_classes))
 
     def forward(self, x: Any) -> Tensor:
         return self.classifier(self.features(x).flatten(1))

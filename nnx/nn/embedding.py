@@ -77,7 +77,7 @@ class Embedding(Module):
         scale_grad_by_freq: bool = False,
         sparse: bool = False,
     ) -> Embedding:
-        """An Embedding on a given table (num_embeddings, embedding_dim), by default a frozen one."""
+        """An Embedding on a given table (num_embeddings, embedding_dim), frozen by default."""
         table = as_tensor(embeddings)
         if table.ndim != 2:
             raise ValueError(

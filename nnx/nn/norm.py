@@ -92,7 +92,7 @@ class _ChannelNorm(Module):
                 f"{x.shape}"
             )
         shape = self._shapes[x.ndim]
-        axis = shape.strip("(").split(", ").index("C")
+        axis = shape.strip("()").split(", ").index("C")
         if x.shape[axis] != self.num_features:
             raise ValueError(
                 f"{owner}: expected input with {self.num_features} channels (dimension {axis} of "

@@ -28,7 +28,7 @@ def clip_grad_norm_(
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """Scale the gradients, in place, so that the norm of all of them together is at most `max_norm`.
+    """Scale all gradients, in place, so that their norm taken together is at most `max_norm`.
 
     ``g *= min(1, max_norm / (norm + 1e-6))`` with ``norm = (sum |g|^norm_type)^(1 / norm_type)``
     over all gradient entries, in float64.
@@ -106,7 +106,7 @@ def vector_to_parameters(vec: Any, parameters: Iterable[Tensor]) -> None:
     for i, p in enumerate(params):
         if not p.data.flags.writeable:
             raise ValueError(
-                f"{owner}: expected the array of parameter {i} to be writeable, got a read-only array"
+                f"{owner}: expected the array of parameter {i} to be writeable, got a read-only one"
             )
     if any(np.may_share_memory(vector, p.data) for p in params):
         vector = vector.copy()

@@ -11,26 +11,18 @@ import numpy as np
 from nnx.autograd import Tensor, enable_grad
 
 
-def gradient_of(owner: str, p: Tensor, label: str) -> np.ndarray | None:
-    """The gradient of `p`, checked to be an array that fits it; None if there is none."""
+def gradient_of(owner: str, p: Tensor, label: str) -> np.ndarray:
+    """The gradient of `p`, which has one, checked to be an array that fits it."""
     g = p.grad
-    if g is None:
-        return None
     if not isinstance(g, np.ndarray):
         if isinstance(g, Tensor) or not hasattr(g, "dtype"):
-            raise TypeError(
-                f"{owner}: expected .grad of {label} to be an array or None, got {type(g).__name__}"
-            )
+            raise TypeError(f"{owner}: expected .grad of {label} to be an array or None, got {type(g).__name__}")
         g = np.asarray(g)  # sums over 0-d arrays are NumPy scalars
     data = p.data
     if g.shape != data.shape:
-        raise ValueError(
-            f"{owner}: expected .grad of {label} to have its shape {data.shape}, got {g.shape}"
-        )
+        raise ValueError(f"{owner}: expected .grad of {label} to have its shape {data.shape}, got {g.shape}")
     if g.dtype != data.dtype:
-        raise TypeError(
-            f"{owner}: expected .grad of {label} to have its dtype {data.dtype}, got {g.dtype}"
-        )
+        raise TypeError(f"{owner}: expected .grad of {label} to have its dtype {data.dtype}, got {g.dtype}")
     return g
 
 
@@ -58,17 +50,14 @@ def loss_value(owner: str, loss: Any) -> float:
         return float(loss.item() if isinstance(loss, Tensor) else loss)
     except (TypeError, ValueError):
         raise TypeError(
-            f"{owner}: expected closure to return the loss, a number or a Tensor with one element, "
-            f"got {loss!r}"
+            f"{owner}: expected closure to return the loss, a number or a Tensor with one element, got {loss!r}"
         ) from None
 
 
 class Flat:
     """Parameters seen as one vector."""
 
-    def __init__(
-        self, owner: str, params: Sequence[Tensor], label: Callable[[int], str] | None = None
-    ) -> None:
+    def __init__(self, owner: str, params: Sequence[Tensor], label: Callable[[int], str] | None = None) -> None:
         self.owner = owner
         self.params = list(params)
         self.label = label or (lambda i: f"parameter {i}")
@@ -83,10 +72,10 @@ class Flat:
 
     def gradient(self, dtype: Any = None) -> np.ndarray:
         """All gradients; zeros where a parameter has none."""
-        parts = []
-        for i, p in enumerate(self.params):
-            g = gradient_of(self.owner, p, self.label(i))
-            parts.append(np.zeros_like(p.data) if g is None else g)
+        parts = [
+            np.zeros_like(p.data) if p.grad is None else gradient_of(self.owner, p, self.label(i))
+            for i, p in enumerate(self.params)
+        ]
         return _join(parts, dtype)
 
     def assign(self, vector: np.ndarray) -> None:

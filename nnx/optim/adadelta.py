@@ -34,9 +34,7 @@ class Adadelta(Optimizer):
         maximize: bool = False,
         differentiable: bool = False,
     ) -> None:
-        only_default(
-            "Adadelta", foreach=foreach, capturable=capturable, differentiable=differentiable
-        )
+        only_default("Adadelta", foreach=foreach, capturable=capturable, differentiable=differentiable)
         super().__init__(
             params,
             {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize},

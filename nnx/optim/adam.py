@@ -79,9 +79,7 @@ class Adam(Optimizer):
     def _check_group(self, owner: str, group: dict[str, Any]) -> None:
         check_real(owner, group, "lr", "eps", "weight_decay", low=0)
         check_betas(owner, group)
-        check_flags(
-            owner, group, "amsgrad", "maximize", "decoupled_weight_decay", "bias_correction"
-        )
+        check_flags(owner, group, "amsgrad", "maximize", "decoupled_weight_decay", "bias_correction")
 
     def _accumulators(self, group: dict[str, Any]) -> tuple[str, ...]:
         names = ("exp_avg", "exp_avg_sq")

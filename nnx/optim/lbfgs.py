@@ -74,8 +74,7 @@ class LBFGS(Optimizer):
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         if self.param_groups:
             raise ValueError(
-                "LBFGS: expected one parameter group, got a second one. "
-                "The method sees all parameters as one vector"
+                "LBFGS: expected one parameter group, got a second one. The method sees all parameters as one vector"
             )
         super().add_param_group(param_group)
 
@@ -87,10 +86,7 @@ class LBFGS(Optimizer):
         """
         owner = "LBFGS.step"
         if closure is None:
-            raise TypeError(
-                "LBFGS.step: expected closure, got None. "
-                "L-BFGS evaluates the loss several times per step"
-            )
+            raise TypeError("LBFGS.step: expected closure, got None. L-BFGS evaluates the loss several times per step")
         group = dict(self.param_groups[0])
         self._check_group(owner, group)
         flat = Flat(owner, group["params"], self._label)
@@ -170,9 +166,7 @@ class LBFGS(Optimizer):
 
     # -- saving --------------------------------------------------------------------------------
 
-    def _load_state(
-        self, owner: str, p: Tensor, label: str, saved: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _load_state(self, owner: str, p: Tensor, label: str, saved: dict[str, Any]) -> dict[str, Any]:
         """The state is one for all parameters and lies with the first, as in PyTorch."""
         saved = {name: value for name, value in saved.items() if name != "al"}  # PyTorch's scratch
         if not saved:
@@ -187,11 +181,9 @@ class LBFGS(Optimizer):
         values = Flat(owner, self._all_params()).values()
 
         def vector(name: str, value: Any) -> np.ndarray:
-            array = np.array(value, values.dtype)
+            array = np.asarray(value).astype(values.dtype)
             if array.shape != values.shape:
-                raise ValueError(
-                    f"{owner}: expected {name} to have shape {values.shape}, got {array.shape}"
-                )
+                raise ValueError(f"{owner}: expected {name} to have shape {values.shape}, got {array.shape}")
             return array
 
         new: dict[str, Any] = {}
@@ -208,9 +200,7 @@ class LBFGS(Optimizer):
                 new[name] = int(value) if name in _COUNTS else float(value)
         lengths = {len(new.get(name, ())) for name in (*_VECTOR_LISTS, "ro")}
         if len(lengths) != 1:
-            raise ValueError(
-                f"{owner}: expected old_dirs, old_stps and ro of one length, got {sorted(lengths)}"
-            )
+            raise ValueError(f"{owner}: expected old_dirs, old_stps and ro of one length, got {sorted(lengths)}")
         return new
 
 
@@ -316,9 +306,7 @@ def _strong_wolfe(
         if point.slope >= 0:
             bracket = [previous, point]
             break
-        t = _minimum_of_cubic(
-            previous, point, point.t + 0.01 * (point.t - previous.t), 10 * point.t
-        )
+        t = _minimum_of_cubic(previous, point, point.t + 0.01 * (point.t - previous.t), 10 * point.t)
         previous, point = point, along(t)
         evaluations += 1
     if bracket is None:

@@ -59,10 +59,7 @@ class LRScheduler:
         """Go to the next learning rate. Call it after the optimizer's step (or epoch)."""
         owner = f"{type(self).__name__}.step"
         if epoch is not None:
-            raise ValueError(
-                f"{owner}: expected no epoch, got {epoch!r}. "
-                "Set last_epoch when the scheduler is made"
-            )
+            raise ValueError(f"{owner}: expected no epoch, got {epoch!r}. Set last_epoch when the scheduler is made")
         if self._step_count == 1 and self.optimizer._step_count == self._optimizer_steps:
             warnings.warn(
                 f"{owner}: expected a step of the optimizer before, or the first learning rate is "
@@ -121,9 +118,7 @@ class LRScheduler:
                 f"{owner}: expected learning rates of {len(own['_last_lr'])} parameter groups, "
                 f"got {len(state_dict['_last_lr'])}"
             )
-        vars(self).update(
-            {k: list(v) if isinstance(v, (list, tuple)) else v for k, v in state_dict.items()}
-        )
+        vars(self).update({k: list(v) if isinstance(v, (list, tuple)) else v for k, v in state_dict.items()})
 
 
 class StepLR(LRScheduler):
@@ -140,9 +135,7 @@ class StepLR(LRScheduler):
     [0.5, 0.5, 0.25, 0.25, 0.125]
     """
 
-    def __init__(
-        self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
         self.step_size = _check.integer("StepLR", "step_size", step_size, 1)
         self.gamma = _check.real("StepLR", "gamma", gamma, 0)
         super().__init__(optimizer, last_epoch)
@@ -154,8 +147,7 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """``lr *= gamma`` after each of the `milestones` (numbers of steps; one that is named twice
-    counts twice)."""
+    """``lr *= gamma`` after each of the `milestones` (numbers of steps; one that is named twice counts twice)."""
 
     def __init__(
         self,
@@ -218,9 +210,7 @@ class CosineAnnealingLR(LRScheduler):
     restarts).
     """
 
-    def __init__(
-        self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
         self.T_max = _check.integer("CosineAnnealingLR", "T_max", T_max, 1)
         self.eta_min = _check.real("CosineAnnealingLR", "eta_min", eta_min)
         super().__init__(optimizer, last_epoch)
@@ -232,10 +222,7 @@ class CosineAnnealingLR(LRScheduler):
         if (t - 1 - self.T_max) % (2 * self.T_max) == 0:
             # The step before was the bottom, where no factor leads up from.
             rise = (1 - math.cos(math.pi / self.T_max)) / 2
-            return [
-                lr + (base - low) * rise
-                for lr, base in zip(self._current(), self.base_lrs, strict=True)
-            ]
+            return [lr + (base - low) * rise for lr, base in zip(self._current(), self.base_lrs, strict=True)]
         before = 1 + math.cos(math.pi * (t - 1) / self.T_max)
         factor = (1 + math.cos(math.pi * t / self.T_max)) / before
         return [factor * (lr - low) + low for lr in self._current()]
@@ -290,9 +277,7 @@ class OneCycleLR(LRScheduler):
                 f"{total_steps}, epochs {epochs} and steps_per_epoch {steps_per_epoch}"
             )
         self.pct_start = _check.real(owner, "pct_start", pct_start, 0, 1)
-        self.anneal_strategy = _check.choice(
-            owner, "anneal_strategy", anneal_strategy, ("cos", "linear")
-        )
+        self.anneal_strategy = _check.choice(owner, "anneal_strategy", anneal_strategy, ("cos", "linear"))
         self.cycle_momentum = bool(cycle_momentum)
         self.three_phase = bool(three_phase)
         self._momentum_name = "betas" if "betas" in optimizer.defaults else "momentum"
@@ -304,9 +289,7 @@ class OneCycleLR(LRScheduler):
         last_epoch = _check.integer(owner, "last_epoch", last_epoch, -1)
         max_lrs = _per_group(owner, "max_lr", max_lr, groups)
         div_factor = _check.real(owner, "div_factor", div_factor, 0, open_low=True)
-        final_div_factor = _check.real(
-            owner, "final_div_factor", final_div_factor, 0, open_low=True
-        )
+        final_div_factor = _check.real(owner, "final_div_factor", final_div_factor, 0, open_low=True)
         base_momenta = _per_group(owner, "base_momentum", base_momentum, groups)
         max_momenta = _per_group(owner, "max_momentum", max_momentum, groups)
         if last_epoch == -1:
@@ -335,9 +318,7 @@ class OneCycleLR(LRScheduler):
     def get_lr(self) -> list[float]:
         t = self.last_epoch
         if t > self.total_steps:
-            raise ValueError(
-                f"OneCycleLR: expected at most total_steps = {self.total_steps} steps, got step {t}"
-            )
+            raise ValueError(f"OneCycleLR: expected at most total_steps = {self.total_steps} steps, got step {t}")
         start = 0.0
         phases = self._phases()
         for phase in phases:
@@ -353,10 +334,7 @@ class OneCycleLR(LRScheduler):
                 group["betas"] = (momentum, *group["betas"][1:])
             else:
                 group["momentum"] = momentum
-        return [
-            self._anneal(group[low_lr], group[high_lr], done)
-            for group in self.optimizer.param_groups
-        ]
+        return [self._anneal(group[low_lr], group[high_lr], done) for group in self.optimizer.param_groups]
 
     def _anneal(self, start: float, end: float, done: float) -> float:
         """Between two values when the fraction `done` of the way is made."""
@@ -449,8 +427,7 @@ class ReduceLROnPlateau(LRScheduler):
         return self._current()
 
     def step(self, metrics: Any, epoch: None = None) -> None:  # type: ignore[override]
-        """Count the metric (a number, or a Tensor with one element) and reduce the rates if it is
-        time."""
+        """Count the metric (a number, or a Tensor with one element) and reduce the rates if it is time."""
         if epoch is not None:
             raise ValueError(f"ReduceLROnPlateau.step: expected no epoch, got {epoch!r}")
         value = float(metrics)
@@ -482,9 +459,7 @@ class ReduceLROnPlateau(LRScheduler):
     def _is_better(self, value: float) -> bool:
         margin = self.threshold
         if self.mode == "min":
-            bound = (
-                self.best * (1.0 - margin) if self.threshold_mode == "rel" else self.best - margin
-            )
+            bound = self.best * (1.0 - margin) if self.threshold_mode == "rel" else self.best - margin
             return value < bound
         bound = self.best * (1.0 + margin) if self.threshold_mode == "rel" else self.best + margin
         return value > bound
@@ -501,8 +476,7 @@ def _per_group(owner: str, name: str, value: Any, groups: Sequence[Any]) -> list
     if isinstance(value, (list, tuple)):
         if len(value) != len(groups):
             raise ValueError(
-                f"{owner}: expected {name} to be one number or {len(groups)}, one per parameter "
-                f"group, got {len(value)}"
+                f"{owner}: expected {name} to be one number or {len(groups)}, one per parameter group, got {len(value)}"
             )
         return [_check.real(owner, name, v) for v in value]
     return [_check.real(owner, name, value)] * len(groups)

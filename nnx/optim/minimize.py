@@ -118,8 +118,7 @@ class _Best:
             self.x, self.loss, self.gradient = x.copy(), loss, gradient
 
     def improve(self, result: Any) -> None:
-        """Put the best evaluation in the place of a worse result (a line search that failed,
-        say)."""
+        """Put the best evaluation in the place of a worse result (a line search that failed, say)."""
         if self.x is not None and not result.fun <= self.loss:
             result.x, result.fun = self.x, self.loss
             if "jac" in result:
@@ -142,14 +141,10 @@ def _trainable(owner: str, model_or_params: Any) -> list[Tensor]:
             ) from None
     for p in found:
         if not isinstance(p, Tensor):
-            raise TypeError(
-                f"{owner}: expected model_or_params to hold Parameters, got {type(p).__name__}"
-            )
+            raise TypeError(f"{owner}: expected model_or_params to hold Parameters, got {type(p).__name__}")
     params = list({id(p): p for p in found if p.requires_grad}.values())
     if not params:
-        raise ValueError(
-            f"{owner}: expected at least one parameter that requires a gradient, got none"
-        )
+        raise ValueError(f"{owner}: expected at least one parameter that requires a gradient, got none")
     return params
 
 

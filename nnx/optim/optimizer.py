@@ -55,8 +55,7 @@ class Optimizer:
             self.add_param_group({"params": entries})
         if not any(group["params"] for group in self.param_groups):
             raise ValueError(
-                f"{owner}: expected params to hold at least one Parameter, got none. "
-                "Was a generator used before?"
+                f"{owner}: expected params to hold at least one Parameter, got none. Was a generator used before?"
             )
 
     # -- for subclasses ------------------------------------------------------------------------
@@ -78,9 +77,7 @@ class Optimizer:
 
     def _update(self, backend: Backend, batch: Batch) -> None:
         """Update the batch's parameters and accumulators in place."""
-        raise NotImplementedError(
-            f"{type(self).__name__}: expected a subclass that defines _update"
-        )
+        raise NotImplementedError(f"{type(self).__name__}: expected a subclass that defines _update")
 
     # -- groups --------------------------------------------------------------------------------
 
@@ -88,10 +85,7 @@ class Optimizer:
         """Add a group: a dict with ``"params"`` and what differs from the default settings."""
         owner = type(self).__name__
         if not isinstance(param_group, Mapping) or "params" not in param_group:
-            raise TypeError(
-                f"{owner}: expected a parameter group, a dict with the key 'params', "
-                f"got {param_group!r}"
-            )
+            raise TypeError(f"{owner}: expected a parameter group, a dict with the key 'params', got {param_group!r}")
         group = {**self.defaults, **param_group}
         only_default(owner, **{name: group.pop(name) for name in _IMPLEMENTATION if name in group})
         entries = group.pop("params")
@@ -110,9 +104,7 @@ class Optimizer:
         if not any(pairs):
             return entries, []
         if not all(pairs):
-            raise ValueError(
-                f"{owner}: expected all params with names or all without, got a mixture"
-            )
+            raise ValueError(f"{owner}: expected all params with names or all without, got a mixture")
         return [e[1] for e in entries], [str(e[0]) for e in entries]
 
     def _check_params(self, owner: str, params: list[Any]) -> None:
@@ -130,13 +122,10 @@ class Optimizer:
                     f"parameter {i}. Detach it and set requires_grad"
                 )
             if p.data.dtype.kind != "f":
-                raise TypeError(
-                    f"{owner}: expected params of a float type, got {p.data.dtype} as parameter {i}"
-                )
+                raise TypeError(f"{owner}: expected params of a float type, got {p.data.dtype} as parameter {i}")
             if id(p) in present:
                 raise ValueError(
-                    f"{owner}: expected every parameter once, got parameter {present[id(p)]} again "
-                    f"as parameter {i}"
+                    f"{owner}: expected every parameter once, got parameter {present[id(p)]} again as parameter {i}"
                 )
             present[id(p)] = i
 
@@ -180,10 +169,10 @@ class Optimizer:
             self._update(batch.backend, batch)
         for batch in batches:
             for i, p in enumerate(batch.owners):
-                state = self.state.setdefault(p, {})
-                state.update((name, arrays[i]) for name, arrays in batch.state.items())
-                if self._counts_steps:
-                    state["step"] = batch.step
+                new: dict[str, Any] = {"step": batch.step} if self._counts_steps else {}
+                new.update((name, arrays[i]) for name, arrays in batch.state.items())
+                if new:
+                    self.state.setdefault(p, {}).update(new)
         self._step_count += 1
         return loss
 
@@ -241,10 +230,8 @@ class Optimizer:
              "params": [numbers[id(p)] for p in group["params"]]}
             for group in self.param_groups
         ]  # fmt: skip
-        state = {
-            numbers[id(p)]: {name: _copy(value) for name, value in entry.items()}
-            for p, entry in self.state.items()
-        }
+        entries = {numbers[id(p)]: entry for p, entry in self.state.items()}
+        state = {number: {name: _copy(value) for name, value in entries[number].items()} for number in sorted(entries)}
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -262,18 +249,13 @@ class Optimizer:
         saved_groups = list(state_dict["param_groups"])
         for saved in saved_groups:
             if not isinstance(saved, Mapping) or "params" not in saved:
-                raise TypeError(
-                    f"{owner}: expected param_groups to be dicts with the key 'params', got {saved!r}"
-                )
+                raise TypeError(f"{owner}: expected param_groups to be dicts with the key 'params', got {saved!r}")
         sizes = [len(group["params"]) for group in self.param_groups]
         saved_sizes = [len(group["params"]) for group in saved_groups]
         if sizes != saved_sizes:
-            raise ValueError(
-                f"{owner}: expected parameter groups of sizes {sizes}, got {saved_sizes}"
-            )
+            raise ValueError(f"{owner}: expected parameter groups of sizes {sizes}, got {saved_sizes}")
         groups = [
-            self._load_group(owner, group, saved)
-            for group, saved in zip(self.param_groups, saved_groups, strict=True)
+            self._load_group(owner, group, saved) for group, saved in zip(self.param_groups, saved_groups, strict=True)
         ]
         keys = [key for saved in saved_groups for key in saved["params"]]
         unknown = set(state_dict["state"]) - set(keys)
@@ -284,9 +266,7 @@ class Optimizer:
             )
         state = {}
         for number, (p, key) in enumerate(zip(self._all_params(), keys, strict=True)):
-            entry = self._load_state(
-                owner, p, self._label(number), dict(state_dict["state"].get(key, {}))
-            )
+            entry = self._load_state(owner, p, self._label(number), dict(state_dict["state"].get(key, {})))
             if entry:
                 state[p] = entry
         for group, new in zip(self.param_groups, groups, strict=True):
@@ -294,9 +274,7 @@ class Optimizer:
             group.update(new)
         self.state = state
 
-    def _load_group(
-        self, owner: str, group: dict[str, Any], saved: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _load_group(self, owner: str, group: dict[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
         missing = [k for k in self.defaults if k not in saved and k not in self._optional]
         if missing:
             raise ValueError(
@@ -313,9 +291,7 @@ class Optimizer:
             new.setdefault("param_names", group["param_names"])
         return new
 
-    def _load_state(
-        self, owner: str, p: Tensor, label: str, saved: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _load_state(self, owner: str, p: Tensor, label: str, saved: dict[str, Any]) -> dict[str, Any]:
         """A parameter's saved state, checked and copied."""
         saved = {name: value for name, value in saved.items() if value is not None}
         new: dict[str, Any] = {}
@@ -340,11 +316,7 @@ class Optimizer:
         lines = [type(self).__name__ + " ("]
         for i, group in enumerate(self.param_groups):
             lines.append(f"  group {i}: {len(group['params'])} parameters")
-            lines += [
-                f"    {k}: {v}"
-                for k, v in sorted(group.items())
-                if k not in ("params", "param_names")
-            ]
+            lines += [f"    {k}: {v}" for k, v in sorted(group.items()) if k not in ("params", "param_names")]
         return "\n".join([*lines, ")"])
 
 
@@ -446,8 +418,7 @@ def _load_array(owner: str, name: str, p: Tensor, value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "fiu" or array.shape != p.data.shape:
         raise ValueError(
-            f"{owner}: expected {name} to be an array of shape {p.data.shape}, "
-            f"got {array.dtype} of shape {array.shape}"
+            f"{owner}: expected {name} to be an array of shape {p.data.shape}, got {array.dtype} of shape {array.shape}"
         )
     new = np.empty_like(p.data)
     new[...] = array

@@ -37,9 +37,7 @@ class RMSprop(Optimizer):
         maximize: bool = False,
         differentiable: bool = False,
     ) -> None:
-        only_default(
-            "RMSprop", foreach=foreach, capturable=capturable, differentiable=differentiable
-        )
+        only_default("RMSprop", foreach=foreach, capturable=capturable, differentiable=differentiable)
         super().__init__(
             params,
             {

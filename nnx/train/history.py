@@ -51,11 +51,12 @@ class History(dict[str, list[Any]]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> History:
-        """Read what `save` wrote; null becomes NaN again."""
+        """Read the lists of what `save` or the command line wrote; null becomes NaN again."""
         table = read_json(path)
-        if not isinstance(table, dict) or not all(isinstance(v, list) for v in table.values()):
+        if not isinstance(table, dict):
             raise ValueError(
                 f"History.load: expected {os.fspath(path)!r} to hold names and lists, "
                 f"got {type(table).__name__}"
             )
-        return cls({k: [float("nan") if v is None else v for v in vs] for k, vs in table.items()})
+        columns = {name: values for name, values in table.items() if isinstance(values, list)}
+        return cls({k: [float("nan") if v is None else v for v in vs] for k, vs in columns.items()})

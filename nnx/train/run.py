@@ -214,7 +214,8 @@ def arguments_for(model: str, shape: tuple[int, ...], classes: int) -> dict[str,
     if "small_images" in known:
         arguments["small_images"] = min(height, width) < 64
     if model == "convnet":
-        stages = max(1, min(4, min(height, width).bit_length() - 2))
+        shorter = min(height, width)
+        stages = 1 if shorter < 4 else 2 if shorter < 16 else 3 if shorter < 64 else 4
         arguments["widths"] = [32 * 2**i for i in range(stages)]
     return arguments
 

@@ -237,7 +237,7 @@ class Trainer:
             self._trained = True
         if self.step == 0:
             raise ValueError("Trainer.fit: expected at least one batch, got none")
-        logs = {**self._means.values(), "lr": self._lr()}
+        logs = {**self._means.values(), "lr": self.logs["lr"]}
         if validation is not None:
             size = max(batch_size, 256)
             measured = self._measure("Trainer.fit", *_pair(validation), size, self._safe_point)
@@ -283,6 +283,7 @@ class Trainer:
                 clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
             return loss
 
+        lr = self.optimizer.param_groups[0].get("lr")
         self.optimizer.step(closure)
         output, value = outputs[0]  # an optimizer that tries several points begins where the step began
         self.batch += 1
@@ -290,7 +291,7 @@ class Trainer:
         count = len(self.inputs[0])
         self.samples += count
         self._add(self._means, output, self.targets, value, count)
-        self.logs = {**self._means.values(), "lr": self._lr()}
+        self.logs = {**self._means.values(), "lr": lr}
 
     def _loss(self, output: Any, target: Any) -> Tensor:
         loss = self.loss(output, target)
@@ -306,9 +307,6 @@ class Trainer:
         metrics = fitting_metrics(y, t) if self.metrics is None else self.metrics
         for name, metric in metrics.items():
             means.add_metric(name, metric(y, t), count)
-
-    def _lr(self) -> float | None:
-        return self.optimizer.param_groups[0].get("lr")
 
     def _call(self, event: str) -> None:
         for callback in self._callbacks:

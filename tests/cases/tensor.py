@@ -27,9 +27,7 @@ def _binary(name, draw=normal, torch=None):
     """A function of two arrays: of equal shape, broadcast both ways, and with a 0-d array."""
     function, other = getattr(A, name), torch or torch_f(name)
     return [
-        Case(
-            name, function, draw((5, 7), (5, 7)), other, grad=(0, 1), batch=(0, 1), nonfinite=(0, 1)
-        ),
+        Case(name, function, draw((5, 7), (5, 7)), other, grad=(0, 1), batch=(0, 1), nonfinite=(0, 1)),
         Case(
             f"{name}-broadcast",
             function,
@@ -60,9 +58,7 @@ CASES = [
     *_binary("pow", positive),
     *_binary("maximum"),
     *_binary("minimum"),
-    Case(
-        "add-alpha", A.add, normal((5, 7), (5, 7)), torch_f("add"), {"alpha": 2.5}, (0, 1), (0, 1)
-    ),
+    Case("add-alpha", A.add, normal((5, 7), (5, 7)), torch_f("add"), {"alpha": 2.5}, (0, 1), (0, 1)),
     Case("sub-alpha", A.sub, normal((5, 7), (7,)), torch_f("sub"), {"alpha": -3}, (0, 1)),
     Case("add-number", A.add, mixed(normal((5, 7)), constant(3)), torch_f("add")),
     Case(
@@ -184,9 +180,7 @@ CASES = [
     Case("amin", R.amin, distinct((5, 3, 7)), torch_f("amin"), {"dim": (0, 1)}, batch=()),
     Case("max-all", R.max, distinct((5, 3)), torch_f("max"), batch=()),
     Case("max-dim", _pick(0, R.max), distinct((5, 3)), _pick(0, torch_f("max")), {"dim": 1}),
-    Case(
-        "min-dim", _pick(0, R.min), distinct((5, 3)), _pick(0, torch_f("min")), {"dim": 0}, batch=()
-    ),
+    Case("min-dim", _pick(0, R.min), distinct((5, 3)), _pick(0, torch_f("min")), {"dim": 0}, batch=()),
     Case("argmax", R.argmax, distinct((5, 3)), torch_f("argmax"), {"dim": 1}, grad=()),
     Case("argmin", R.argmin, distinct((5, 3)), torch_f("argmin"), grad=(), batch=()),
     Case("logsumexp", R.logsumexp, normal((5, 3, 7)), torch_f("logsumexp"), {"dim": (1, 2)}),
@@ -205,9 +199,7 @@ CASES = [
     # -- shape ---------------------------------------------------------------------------------
     Case("reshape", lambda x: S.reshape(x, -1, 21), normal((5, 3, 7)), lambda x: x.reshape(-1, 21)),
     Case("flatten", S.flatten, normal((5, 3, 7)), torch_f("flatten"), {"start_dim": 1}),
-    Case(
-        "permute", lambda x: S.permute(x, 2, 0, 1), normal((5, 3, 7)), lambda x: x.permute(2, 0, 1)
-    ),
+    Case("permute", lambda x: S.permute(x, 2, 0, 1), normal((5, 3, 7)), lambda x: x.permute(2, 0, 1)),
     Case(
         "transpose",
         lambda x: S.transpose(x, 0, -1),

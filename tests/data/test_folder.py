@@ -25,7 +25,7 @@ def colour(seed, h=6, w=5):
 
 
 def make(root, counts, picture=colour):
-    """Write counts[name] images to each class folder; return them by class in the order of names."""
+    """Write counts[name] images to each class folder; return them by class."""
     return {
         name: [
             (save(root / name / f"{i:03}.png", image := picture(i + 100 * k)), image)[1]
@@ -134,7 +134,7 @@ def test_truncated_jpeg_is_named(tmp_path):
 def test_deep_images_are_refused(tmp_path):
     path = tmp_path / "a" / "0.png"
     path.parent.mkdir()
-    Image.fromarray((grey(0).astype(np.uint16) * 256)).save(path)
+    Image.fromarray(grey(0).astype(np.uint16) * 256).save(path)
     with pytest.raises(ValueError, match=r"expected 8 bits per channel, got mode 'I;16' in '.*0.p"):
         image_folder(tmp_path, test=0)
 

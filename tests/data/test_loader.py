@@ -189,6 +189,12 @@ def test_augmentation_with_a_seed():
     assert not np.array_equal(first[0], second[0])
 
 
+def test_every_batch_of_every_epoch_has_its_own_randomness():
+    loader = DataLoader(np.zeros((8, 3)), 2, seed=2, transform=add_noise)
+    first = [tuple(x.ravel()) for _ in range(3) for (x,) in loader]
+    assert len(set(first)) == 12
+
+
 def test_interleaved_iterations_are_independent():
     loader = DataLoader(arrays(), 4, shuffle=True, seed=0, transform=add_noise)
     pairs = [(a[1].tolist(), [b[1].tolist() for b in loader]) for a in loader]
@@ -304,7 +310,9 @@ def test_wrong_state(change, text):
 
 def test_incomplete_state():
     loader = DataLoader(arrays(), 4)
-    with pytest.raises(ValueError, match=r"DataLoader: expected state with \['batch_size', .*got keys \["):
+    with pytest.raises(
+        ValueError, match=r"DataLoader: expected state with \['batch_size', .*got keys \["
+    ):
         loader.load_state_dict({"position": 1, "seed": 0})
 
 
@@ -333,7 +341,9 @@ def test_transform_errors():
         loader = DataLoader(
             Samples(4), 2, prefetch=prefetch, collate_fn=lambda s: 0, transform=broken
         )
-        with pytest.raises(TypeError, match="batches to be tuples of arrays for transform, got int"):
+        with pytest.raises(
+            TypeError, match="batches to be tuples of arrays for transform, got int"
+        ):
             list(loader)
 
 
@@ -352,7 +362,7 @@ def test_breaking_off_stops_the_thread():
     assert not threads()
     with pytest.raises(ZeroDivisionError):
         for _ in loader:
-            1 / 0
+            raise ZeroDivisionError
     gc.collect()
     assert not threads()
 

@@ -160,9 +160,7 @@ def pickle_uses(tree: ast.AST) -> list[str]:
             if not (isinstance(owner, ast.Name) and owner.id in ("np", "numpy", "torch")):
                 continue
             allow = [k.value for k in node.keywords if k.arg == "allow_pickle"]
-            refused = (
-                len(allow) == 1 and isinstance(allow[0], ast.Constant) and allow[0].value is False
-            )
+            refused = len(allow) == 1 and isinstance(allow[0], ast.Constant) and allow[0].value is False
             if node.func.attr == "load" and not refused:
                 found.append(f"{owner.id}.load without allow_pickle=False")
             if node.func.attr == "save" and not refused:
@@ -172,9 +170,7 @@ def pickle_uses(tree: ast.AST) -> list[str]:
 
 def test_nothing_pickles():
     found = {
-        str(path.relative_to(ROOT)): uses
-        for path in SOURCES
-        if (uses := pickle_uses(ast.parse(path.read_text())))
+        str(path.relative_to(ROOT)): uses for path in SOURCES if (uses := pickle_uses(ast.parse(path.read_text())))
     }
     assert not found
 

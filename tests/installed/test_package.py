@@ -41,9 +41,7 @@ def test_data_files_are_installed(name):
 
 def test_every_compiled_module_has_a_stub():
     suffixes = (".so", ".pyd")
-    modules = {
-        p.name.partition(".")[0] for p in (PACKAGE / "_ext").iterdir() if p.suffix in suffixes
-    }
+    modules = {p.name.partition(".")[0] for p in (PACKAGE / "_ext").iterdir() if p.suffix in suffixes}
     assert {"simd", "threads", "activation"} <= modules
     assert {name for name in modules if not (PACKAGE / "_ext" / f"{name}.pyi").is_file()} == set()
 
@@ -55,9 +53,7 @@ def test_stubs_name_what_the_modules_have():
     for stub in sorted((PACKAGE / "_ext").glob("*.pyi")):
         module = importlib.import_module(f"nnx._ext.{stub.stem}")
         declared = {
-            node.name
-            for node in ast.parse(stub.read_text()).body
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+            node.name for node in ast.parse(stub.read_text()).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
         }
         public = {
             name
@@ -79,9 +75,7 @@ def test_command_is_installed(distribution):
     assert [script.value for script in scripts] == ["nnx.cli:main"]
 
 
-@pytest.mark.skipif(
-    not (CHECKOUT / "setup.py").exists(), reason="tests run without the source tree"
-)
+@pytest.mark.skipif(not (CHECKOUT / "setup.py").exists(), reason="tests run without the source tree")
 def test_source_distribution_is_complete(tmp_path):
     setuptools = pytest.importorskip("setuptools", minversion="77")
     assert setuptools

@@ -1,8 +1,9 @@
 """Activation functions in plain NumPy.
 
-Every `op` has its gradient in `op_backward` below it: ``gx = gy * slope``, with the slope computed from the input x or,
-where that is enough, from the result y. NaN is passed on, infinities give the limit, and nothing warns. Formulas are
-chosen so that no intermediate value overflows: the exponential is only taken of numbers <= 0.
+Every `op` has its gradient in `op_backward` below it: ``gx = gy * slope``, with the slope computed
+from the input x or, where that is enough, from the result y. NaN is passed on, infinities give the
+limit, and nothing warns. Formulas are chosen so that no intermediate value overflows: the
+exponential is only taken of numbers <= 0.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import numpy as np
 
 _quiet = np.errstate(all="ignore")
 
-# Beyond these bounds sigmoid, tanh and the normal distribution are 0 or 1 in both types, so that cutting the factor x
-# there changes no result but x = inf, where 0 * inf would be NaN instead of the limit.
+# Beyond these bounds sigmoid, tanh and the normal distribution are 0 or 1 in both types, so that
+# cutting the factor x there changes no result but x = inf, where 0 * inf would be NaN instead of
+# the limit.
 _FAR = 1000.0
 
 _GELU_CUBIC = 0.044715
@@ -87,7 +89,8 @@ class ActivationOps:
     def elu(self, x: np.ndarray, alpha: float, scale: float, rate: float) -> np.ndarray:
         """``scale x`` where x > 0, else ``scale alpha (exp(rate x) - 1)``.
 
-        ELU has scale = rate = 1, SELU fixed `alpha` and `scale`, CELU rate = 1 / alpha. `rate` is positive.
+        ELU has scale = rate = 1, SELU fixed `alpha` and `scale`, CELU rate = 1 / alpha. `rate` is
+        positive.
         """
         return np.where(x > 0, scale * x, (scale * alpha) * np.expm1(rate * np.minimum(x, 0)))
 
@@ -156,7 +159,8 @@ class ActivationOps:
     def gelu(self, x: np.ndarray, approximate: str) -> np.ndarray:
         """``x P(X <= x)`` for a standard normal X.
 
-        `approximate`: "none", or "tanh" for ``x sigmoid(2 u)`` with ``u = sqrt(2 / pi) (x + 0.044715 x^3)``.
+        `approximate`: "none", or "tanh" for ``x sigmoid(2 u)`` with ``u = sqrt(2 / pi) (x +
+        0.044715 x^3)``.
         """
         if approximate == "tanh":
             p = _sigmoid_pair(2 * _gelu_u(np.clip(x, -_FAR, _FAR)))[0]
@@ -187,7 +191,9 @@ class ActivationOps:
 
     @_quiet
     def softmax(self, x: np.ndarray, axis: int) -> np.ndarray:
-        """``exp(x) / sum(exp(x))``, with the largest x subtracted first; a NaN or inf makes its slice NaN."""
+        """``exp(x) / sum(exp(x))``, with the largest x subtracted first; a NaN or inf makes its
+        slice NaN.
+        """
         if x.size == 0:
             return np.empty_like(x)
         e = np.exp(x - np.max(x, axis=axis, keepdims=True))
@@ -210,7 +216,9 @@ class ActivationOps:
         return gy - np.exp(y) * gy.sum(axis=axis, keepdims=True)
 
     def maxout(self, x: np.ndarray, pieces: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
-        """The largest of each `pieces` neighbours along `axis`, and which it was (the first of equals; NaN wins)."""
+        """The largest of each `pieces` neighbours along `axis`, and which it was (the first of
+        equals; NaN wins).
+        """
         groups = _groups(x, pieces, axis)
         y = groups[0].copy()
         index = np.zeros(y.shape, np.uint8 if pieces <= 256 else np.int32)
@@ -252,7 +260,8 @@ def _softplus(z: np.ndarray) -> np.ndarray:
 def _tanh_of_softplus(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``t = tanh(log(1 + exp(x)))`` and ``1 - t^2``.
 
-    With e = exp(x), t = n / (n + 2) for n = e (e + 2); for x > 0 both are divided by e^2, with w = 1 / e.
+    With e = exp(x), t = n / (n + 2) for n = e (e + 2); for x > 0 both are divided by e^2, with w =
+    1 / e.
     """
     e = np.exp(-np.abs(x))
     positive = x > 0

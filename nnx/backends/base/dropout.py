@@ -1,4 +1,6 @@
-"""Dropout in plain NumPy. The mask is drawn by the caller (`nnx.functional.dropout`), so that every backend drops the same."""
+"""Dropout in plain NumPy. The mask is drawn by the caller (`nnx.functional.dropout`), so that every
+backend drops the same.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ class DropoutOps:
 
     @_quiet
     def dropout(self, x: np.ndarray, keep: np.ndarray, scale: float) -> np.ndarray:
-        """``scale x`` where the bool array `keep` (which broadcasts to x) holds, else 0, also for NaN and infinity."""
+        """``scale x`` where the bool array `keep` (which broadcasts to x) holds, else 0, also for
+        NaN and infinity.
+        """
         return np.where(keep, x * scale, 0)
 
     @_quiet

@@ -1,8 +1,10 @@
-"""Losses in plain NumPy: the loss of each element or row; means and sums over them are taken in `nnx.functional.loss`.
+"""Losses in plain NumPy: the loss of each element or row; means and sums over them are taken in
+`nnx.functional.loss`.
 
-Elementwise losses compare x and t of one shape; row losses take a matrix x of R rows of C scores and one class label per
-row, where the label -1 marks a row that is skipped: its loss and gradient are 0, whatever it holds. In a `_backward`,
-`gy` has the shape of the loss or is a single number for all of it (as after a sum).
+Elementwise losses compare x and t of one shape; row losses take a matrix x of R rows of C scores
+and one class label per row, where the label -1 marks a row that is skipped: its loss and gradient
+are 0, whatever it holds. In a `_backward`, `gy` has the shape of the loss or is a single number for
+all of it (as after a sum).
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ class LossOps:
 
     @_quiet
     def squared_error(self, x: np.ndarray, t: np.ndarray) -> np.ndarray:
-        """``(x - t)^2``. The gradient for t is the negative of the one for x, here and in the next two."""
+        """``(x - t)^2``. The gradient for t is the negative of the one for x, here and in the next
+        two.
+        """
         return np.square(x - t)
 
     @_quiet
@@ -54,14 +58,16 @@ class LossOps:
 
     @_quiet
     def bce(self, x: np.ndarray, t: np.ndarray) -> np.ndarray:
-        """``-(t log(x) + (1 - t) log(1 - x))`` for probabilities x; the logarithms are cut at -100."""
+        """``-(t log(x) + (1 - t) log(1 - x))`` for probabilities x, with logarithms cut at -100."""
         return (t - 1) * np.maximum(np.log1p(-x), -100) - t * np.maximum(np.log(x), -100)
 
     @_quiet
     def bce_backward(
         self, gy: np.ndarray, x: np.ndarray, t: np.ndarray, needs: tuple[bool, bool]
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """The gradients for x, ``(x - t) / (x (1 - x))`` with a divisor of at least 1e-12, and for t."""
+        """The gradients for x, ``(x - t) / (x (1 - x))`` with a divisor of at least 1e-12, and for
+        t.
+        """
         gx = gt = None
         if needs[0]:
             gx = gy * ((x - t) / np.maximum(x * (1 - x), 1e-12))
@@ -73,10 +79,11 @@ class LossOps:
     def bce_with_logits(
         self, x: np.ndarray, t: np.ndarray, pos_weight: np.ndarray | None
     ) -> np.ndarray:
-        """``max(x, 0) - x t + log(1 + exp(-|x|))``: `bce` of the sigmoid of x, without its rounding.
+        """``max(x, 0) - x t + log(1 + exp(-|x|))``: `bce` of the sigmoid of x, without its
+        rounding.
 
-        `pos_weight`, which broadcasts to x, multiplies the term of t: ``(1 - t) x + (1 + (pos_weight - 1) t) s`` with
-        ``s = log(1 + exp(-x))``.
+        `pos_weight`, which broadcasts to x, multiplies the term of t: ``(1 - t) x + (1 +
+        (pos_weight - 1) t) s`` with ``s = log(1 + exp(-x))``.
         """
         rest = np.log1p(np.exp(-np.abs(x)))
         if pos_weight is None:
@@ -109,7 +116,9 @@ class LossOps:
 
     @_quiet
     def kl(self, x: np.ndarray, t: np.ndarray, log_target: bool) -> np.ndarray:
-        """``p (log(p) - x)`` for log-probabilities x, 0 where p = 0; t holds p, or log(p) with `log_target`."""
+        """``p (log(p) - x)`` for log-probabilities x, 0 where p = 0; t holds p, or log(p) with
+        `log_target`.
+        """
         p, log_p = (np.exp(t), t) if log_target else (t, np.log(t))
         return np.where(p == 0, 0, p * (log_p - x))
 
@@ -137,11 +146,13 @@ class LossOps:
     def softmax_cross_entropy(
         self, x: np.ndarray, labels: np.ndarray, smoothing: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """``-sum(q log(softmax(x)))`` for each row, where q is ``1 - smoothing`` at the label plus ``smoothing / C``.
+        """``-sum(q log(softmax(x)))`` for each row, where q is ``1 - smoothing`` at the label plus
+        ``smoothing / C``.
 
         x: (R, C); labels: (R,), in [-1, C)
 
-        Returns the losses and, for the gradient, each row's largest score and its sum of ``exp(x - largest)``, all (R,).
+        Returns the losses and, for the gradient, each row's largest score and its sum of ``exp(x -
+        largest)``, all (R,).
         """
         skipped = labels < 0
         if x.size == 0:
@@ -177,7 +188,9 @@ class LossOps:
 
     @_quiet
     def soft_cross_entropy(self, x: np.ndarray, t: np.ndarray, axis: int) -> np.ndarray:
-        """``-sum(t log(softmax(x)))`` over `axis` for weights t in the shape of x; a weight of 0 counts nothing."""
+        """``-sum(t log(softmax(x)))`` over `axis` for weights t in the shape of x; a weight of 0
+        counts nothing.
+        """
         return -np.where(t == 0, 0, t * self.log_softmax(x, axis)).sum(axis=axis)
 
     @_quiet
@@ -219,7 +232,9 @@ class LossOps:
     def multiclass_hinge(
         self, x: np.ndarray, labels: np.ndarray, p: int, margin: float
     ) -> np.ndarray:
-        """``sum(max(0, margin + x[j] - x[label])^p)`` over the classes j other than the label, for each row."""
+        """``sum(max(0, margin + x[j] - x[label])^p)`` over the classes j other than the label, for
+        each row.
+        """
         gap = _gaps(x, labels, margin)
         return (np.square(gap) if p == 2 else gap).sum(axis=1)
 

@@ -60,8 +60,7 @@ class OptimOps:
         weight_decay: float,
         maximize: bool,
     ) -> None:
-        """``s += g^2;  p -= lr / (1 + (step - 1) lr_decay) g / (sqrt(s) + eps)``; `step` counts
-        from 1."""
+        """``s += g^2;  p -= lr / (1 + (step - 1) lr_decay) g / (sqrt(s) + eps)``; `step` counts from 1."""
         rate = lr / (1 + (step - 1) * lr_decay)
         for p, grad, s in zip(params, grads, sums, strict=True):
             g = _descent(p, grad, weight_decay, maximize)
@@ -165,8 +164,7 @@ class OptimOps:
 
     @_quiet
     def total_norm(self, arrays: Sequence[np.ndarray], order: float) -> float:
-        """``(sum |a|^order)^(1/order)`` over all elements of all arrays (the largest |a| for
-        infinity), in float64."""
+        """``(sum |a|^order)^(1/order)`` over all elements of all arrays (the largest |a| for infinity), in float64."""
         if order == math.inf:
             largest = [np.max(np.abs(a)) for a in arrays if a.size]
             return float(np.max(largest)) if largest else 0.0  # np.max keeps NaN, max() may not

@@ -9,12 +9,14 @@ from nnx.backends.base import Backend
 from nnx.backends.cpu.conv import ConvKernels
 from nnx.backends.cpu.gemm import GemmKernels
 from nnx.backends.cpu.optim import OptimKernels
+from nnx.backends.cpu.pool import PoolKernels
 
 
 class CPUBackend(
     ConvKernels,
     GemmKernels,
     OptimKernels,
+    PoolKernels,
     Backend,
 ):
     """The kernels of all families over the base backend; see `nnx.backends.base.Backend`."""

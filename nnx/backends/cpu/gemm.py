@@ -17,16 +17,16 @@ class GemmKernels:
         if not has_kernel(a, b) or a.ndim == 0 or b.ndim == 0:
             return super().matmul(a, b)  # type: ignore[misc]
         if a.ndim == 2 and b.ndim == 2 and a.shape[1] == b.shape[0]:
-            return _product(a, b, None)
+            return _gemm.multiply(a, b, None)
         return _stacked(a, b)
 
     def linear(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
         if not has_kernel(x, w) or (b is not None and b.dtype != x.dtype):
             return super().linear(x, w, b)  # type: ignore[misc]
         if x.ndim == 2:
-            return _product(x, w.T, b)
+            return _gemm.multiply(x, w.T, b)
         rows = x.reshape(_rows(x.shape), x.shape[-1])
-        return _product(rows, w.T, b).reshape(*x.shape[:-1], w.shape[0])
+        return _gemm.multiply(rows, w.T, b).reshape(*x.shape[:-1], w.shape[0])
 
     def linear_backward(
         self, gy: np.ndarray, x: np.ndarray, w: np.ndarray, needs: tuple[bool, bool, bool]
@@ -37,8 +37,8 @@ class GemmKernels:
         if x.ndim != 2:
             n = _rows(x.shape)
             g, rows = gy.reshape(n, gy.shape[-1]), x.reshape(n, x.shape[-1])
-        gx = _product(g, w, None).reshape(x.shape) if needs[0] else None
-        gw = _product(g.T, rows, None) if needs[1] else None
+        gx = _gemm.multiply(g, w, None).reshape(x.shape) if needs[0] else None
+        gw = _gemm.multiply(g.T, rows, None) if needs[1] else None
         gb = column_sums(g) if needs[2] else None
         return gx, gw, gb
 
@@ -51,25 +51,6 @@ def _rows(shape: tuple[int, ...]) -> int:
     return n
 
 
-def _regular(a: np.ndarray) -> np.ndarray:
-    """`a`, or a copy of it, with whole strides of which one is a single element."""
-    size = a.itemsize
-    s, t = a.strides
-    if a.flags.forc or (s == size and t % size == 0) or (t == size and s % size == 0):
-        return a
-    return np.ascontiguousarray(a)
-
-
-def _product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """``a b + bias`` for matrices of one type."""
-    c = np.empty((a.shape[0], b.shape[1]), a.dtype)
-    if bias is not None and not (bias.flags.c_contiguous and bias.flags.aligned):
-        bias = np.ascontiguousarray(bias)
-    threads = threads_for(c.size * a.shape[1], 0.1)
-    _gemm.product(_regular(a), _regular(b), c, bias, threads)
-    return c
-
-
 def _stacked(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Products of vectors and stacks of matrices, by NumPy's rules."""
     vector_a, vector_b = a.ndim == 1, b.ndim == 1
@@ -80,13 +61,12 @@ def _stacked(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     c = np.empty((*lead, a.shape[-2], b.shape[-1]), a.dtype)
     if b.ndim == 2 and c.size:  # one matrix for all: one tall product
-        c[...] = _product(a.reshape(-1, a.shape[-1]), b, None).reshape(c.shape)
+        c[...] = _gemm.multiply(a.reshape(_rows(a.shape), a.shape[-1]), b, None).reshape(c.shape)
     else:
         wide_a = np.broadcast_to(a, (*lead, *a.shape[-2:]))
         wide_b = np.broadcast_to(b, (*lead, *b.shape[-2:]))
-        threads = threads_for(c.shape[-2] * c.shape[-1] * a.shape[-1], 0.1)
         for i in np.ndindex(*lead):
-            _gemm.product(_regular(wide_a[i]), _regular(wide_b[i]), c[i], None, threads)
+            c[i] = _gemm.multiply(wide_a[i], wide_b[i], None)
     if vector_a:
         c = c[..., 0, :]
     return c[..., 0] if vector_b else c

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,8 +13,7 @@ from nnx.backends.cpu._arrays import dense, has_kernel, is_dense, like, threads_
 
 
 class OptimKernels(OptimOps):
-    """Overrides for dense float32 and float64 parameters; other rows of a list go to the base
-    class."""
+    """Overrides for dense float32 and float64 parameters; other rows of a list go to the base class."""
 
     def sgd_step(
         self,
@@ -31,12 +29,8 @@ class OptimKernels(OptimOps):
         maximize: bool,
     ) -> None:
         scalars = (first, lr, momentum, dampening, weight_decay, nesterov, maximize)
-        rows = (params, grads, buffers if momentum != 0 else None)
-        fast, rest, size = _split(*rows)
-        if not _optim.sgd_step(*fast, *scalars, threads_for(size, 2)):
-            rest = rows
-        if rest[0]:
-            super().sgd_step(*rest, *scalars)
+        columns = (params, grads, buffers if momentum != 0 else None)
+        _update(columns, 2, _optim.sgd_step, scalars, super().sgd_step, scalars)
 
     def adagrad_step(
         self,
@@ -50,13 +44,15 @@ class OptimKernels(OptimOps):
         weight_decay: float,
         maximize: bool,
     ) -> None:
-        rows = (params, grads, sums)
-        fast, rest, size = _split(*rows)
         rate = lr / (1 + (step - 1) * lr_decay)
-        if not _optim.adagrad_step(*fast, rate, eps, weight_decay, maximize, threads_for(size, 4)):
-            rest = rows
-        if rest[0]:
-            super().adagrad_step(*rest, step, lr, lr_decay, eps, weight_decay, maximize)
+        _update(
+            (params, grads, sums),
+            4,
+            _optim.adagrad_step,
+            (rate, eps, weight_decay, maximize),
+            super().adagrad_step,
+            (step, lr, lr_decay, eps, weight_decay, maximize),
+        )
 
     def adadelta_step(
         self,
@@ -71,12 +67,8 @@ class OptimKernels(OptimOps):
         maximize: bool,
     ) -> None:
         scalars = (lr, rho, eps, weight_decay, maximize)
-        rows = (params, grads, square_avgs, acc_deltas)
-        fast, rest, size = _split(*rows)
-        if not _optim.adadelta_step(*fast, *scalars, threads_for(size, 6)):
-            rest = rows
-        if rest[0]:
-            super().adadelta_step(*rest, *scalars)
+        columns = (params, grads, square_avgs, acc_deltas)
+        _update(columns, 6, _optim.adadelta_step, scalars, super().adadelta_step, scalars)
 
     def rmsprop_step(
         self,
@@ -93,12 +85,8 @@ class OptimKernels(OptimOps):
         maximize: bool,
     ) -> None:
         scalars = (lr, alpha, eps, weight_decay, momentum, maximize)
-        rows = (params, grads, square_avgs, grad_avgs, buffers)
-        fast, rest, size = _split(*rows)
-        if not _optim.rmsprop_step(*fast, *scalars, threads_for(size, 4)):
-            rest = rows
-        if rest[0]:
-            super().rmsprop_step(*rest, *scalars)
+        columns = (params, grads, square_avgs, grad_avgs, buffers)
+        _update(columns, 4, _optim.rmsprop_step, scalars, super().rmsprop_step, scalars)
 
     def adam_step(
         self,
@@ -117,27 +105,16 @@ class OptimKernels(OptimOps):
         bias_correction: bool,
         maximize: bool,
     ) -> None:
-        rows = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
-        fast, rest, size = _split(*rows)
         rate, root = adam_factors(step, lr, beta1, beta2, bias_correction)
         keep, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
-        if not _optim.adam_step(
-            *fast, rate, root, keep, beta1, beta2, eps, decay, maximize, threads_for(size, 5)
-        ):
-            rest = rows
-        if rest[0]:
-            super().adam_step(
-                *rest,
-                step,
-                lr,
-                beta1,
-                beta2,
-                eps,
-                weight_decay,
-                decoupled,
-                bias_correction,
-                maximize,
-            )
+        _update(
+            (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs),
+            5,
+            _optim.adam_step,
+            (rate, root, keep, beta1, beta2, eps, decay, maximize),
+            super().adam_step,
+            (step, lr, beta1, beta2, eps, weight_decay, decoupled, bias_correction, maximize),
+        )
 
     def total_norm(self, arrays: Sequence[np.ndarray], order: float) -> float:
         if order != 2 or not arrays or not has_kernel(*arrays):
@@ -146,22 +123,35 @@ class OptimKernels(OptimOps):
         return math.sqrt(_optim.square_sum([dense(a) for a in arrays], threads_for(size)))
 
     def scale(self, arrays: Sequence[np.ndarray], factor: float) -> None:
-        fast, rest, size = _split(arrays)
-        if not _optim.scale(*fast, factor, threads_for(size)):
-            rest = (arrays,)
-        if rest[0]:
-            super().scale(rest[0], factor)
+        _update((arrays,), 1, _optim.scale, (factor,), super().scale, (factor,))
 
 
-def _split(*columns: Sequence[Any] | None) -> tuple[tuple, tuple, int]:
-    """Columns with the rows that the kernels take, columns with the other rows, and the elements of
-    the former.
+def _update(
+    columns: tuple[Sequence[np.ndarray] | None, ...],
+    cost: float,
+    kernel: Callable[..., bool],
+    kernel_scalars: tuple,
+    base: Callable[..., None],
+    base_scalars: tuple,
+) -> None:
+    """Give the kernel the rows that it takes, and the base class the others (all, if arrays share memory).
 
-    The first column sets the layout of a row; a gradient, in the second, is brought into it. The
-    kernels take one type per call, that of the first row they can take. A column that is None stays
-    None.
+    columns:  lists with one array per parameter: parameters, gradients, accumulators; None where a method has none
+    cost:     work per element, in simple operations
     """
-    assert columns[0] is not None
+    fast, rest, size = _split(columns)
+    if not kernel(*fast, *kernel_scalars, threads_for(size, cost)):
+        rest = columns
+    if rest[0]:
+        base(*rest, *base_scalars)
+
+
+def _split(columns: tuple) -> tuple[tuple, tuple, int]:
+    """Columns with the rows that the kernels take, columns with the other rows, and the elements of the former.
+
+    The first column sets the layout of a row; a gradient, in the second, is brought into it. The kernels take one type
+    per call, that of the first row they can take. A column that is None stays None.
+    """
     missing = [None] * len(columns[0])
     fast: list[tuple] = []
     rest: list[tuple] = []

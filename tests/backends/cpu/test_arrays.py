@@ -66,9 +66,7 @@ def test_channels_last(shape):
     assert nhwc(e).shape == (shape[0], *shape[2:], shape[1])
 
 
-@pytest.mark.parametrize(
-    "shape", [(4, 1, 5, 6), (4, 3, 1, 1), (1, 1, 1, 1), (4, 1, 7), (0, 3, 4, 5)]
-)
+@pytest.mark.parametrize("shape", [(4, 1, 5, 6), (4, 3, 1, 1), (1, 1, 1, 1), (4, 1, 7), (0, 3, 4, 5)])
 def test_ambiguous_layouts_are_not_copied(shape):
     a = numbers(shape)
     assert channels_last(a) is a

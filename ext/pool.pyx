@@ -1,0 +1,308 @@
+"""Max and average pooling. Arrays are channels-last: (N, D, H, W, C), with 1 for dimensions that are not there.
+
+Every row of the result is computed by one call of a C kernel and by one thread, so the bits do not depend on the number
+of threads. Gradients are gathered: a row of the input collects from the windows that reach it, no two rows meet.
+"""
+
+cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.stdint cimport int64_t
+
+from nnx._ext.common cimport (
+    check_dim, check_ndim, check_threads, input_pointer, output_pointer, real, real_type,
+)
+from nnx._ext.simd cimport table
+
+cnp.import_array()
+
+cdef extern from "table.h" nogil:
+    struct nnx_pool_windows:
+        Py_ssize_t channels
+        Py_ssize_t size[3]
+        Py_ssize_t out[3]
+        Py_ssize_t kernel[3]
+        Py_ssize_t stride[3]
+        Py_ssize_t padding[3]
+        Py_ssize_t dilation[3]
+
+    struct nnx_pool_boxes:
+        Py_ssize_t channels
+        Py_ssize_t size[3]
+        Py_ssize_t out[3]
+        const int64_t *start[3]
+        const int64_t *end[3]
+        const double *count[3]
+
+    struct nnx_pool:
+        void (*max_row_f32)(
+            const nnx_pool_windows *, const float *, Py_ssize_t, Py_ssize_t, float *, void *, int
+        ) noexcept nogil
+        void (*max_row_f64)(
+            const nnx_pool_windows *, const double *, Py_ssize_t, Py_ssize_t, double *, void *, int
+        ) noexcept nogil
+        void (*max_row_backward_f32)(
+            const nnx_pool_windows *, const float *, const void *, int, Py_ssize_t, Py_ssize_t, float *
+        ) noexcept nogil
+        void (*max_row_backward_f64)(
+            const nnx_pool_windows *, const double *, const void *, int, Py_ssize_t, Py_ssize_t, double *
+        ) noexcept nogil
+        void (*mean_row_f32)(
+            const nnx_pool_boxes *, const float *, Py_ssize_t, Py_ssize_t, float *
+        ) noexcept nogil
+        void (*mean_row_f64)(
+            const nnx_pool_boxes *, const double *, Py_ssize_t, Py_ssize_t, double *
+        ) noexcept nogil
+        void (*mean_row_backward_f32)(
+            const nnx_pool_boxes *, const float *, Py_ssize_t, Py_ssize_t, float *
+        ) noexcept nogil
+        void (*mean_row_backward_f64)(
+            const nnx_pool_boxes *, const double *, Py_ssize_t, Py_ssize_t, double *
+        ) noexcept nogil
+
+cdef enum:
+    LIMIT = 2147483647  # of every size: products of two do not overflow
+
+
+# -- maximum ----------------------------------------------------------------------------------------
+
+def max_pool(
+    cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, tuple kernel, tuple stride, tuple padding, tuple dilation,
+    int num_threads,
+):
+    """y = the largest element of each window of x, index (uint8 or int32) = its number inside the window."""
+    cdef nnx_pool_windows g
+    cdef int kind = real_type(x, "max_pool", "x")
+    _windows(&g, x, y, kernel, stride, padding, dilation, "max_pool", "y")
+    cdef int wide = _index_kind(&g, index, "max_pool")
+    cdef Py_ssize_t images = _same_shape(y, index, "max_pool")
+    cdef void *source = input_pointer(x, kind, cnp.PyArray_SIZE(x), "max_pool", "x")
+    cdef void *target = output_pointer(y, kind, cnp.PyArray_SIZE(y), "max_pool", "y")
+    cdef void *number = output_pointer(
+        index, cnp.PyArray_TYPE(index), cnp.PyArray_SIZE(y), "max_pool", "index"
+    )
+    check_dim(x, 0, images, "max_pool", "x")
+    check_threads(num_threads, "max_pool")
+    with nogil:
+        if kind == cnp.NPY_FLOAT:
+            _max_pool(&g, <const float *> source, <float *> target, <char *> number, wide, images, num_threads)
+        else:
+            _max_pool(&g, <const double *> source, <double *> target, <char *> number, wide, images, num_threads)
+
+
+cdef void _max_pool(
+    const nnx_pool_windows *g, const real *x, real *y, char *index, int wide, Py_ssize_t images, int threads
+) noexcept nogil:
+    cdef const nnx_pool *kernels = <const nnx_pool *> table().pool
+    cdef Py_ssize_t rows = g.out[0] * g.out[1], row = g.out[2] * g.channels, bytes = 4 if wide else 1
+    cdef Py_ssize_t image = g.size[0] * g.size[1] * g.size[2] * g.channels
+    cdef Py_ssize_t r
+    for r in prange(images * rows, num_threads=threads, schedule="static"):
+        if real is float:
+            kernels.max_row_f32(
+                g, x + r // rows * image, r % rows // g.out[1], r % g.out[1], y + r * row, index + r * row * bytes, wide
+            )
+        else:
+            kernels.max_row_f64(
+                g, x + r // rows * image, r % rows // g.out[1], r % g.out[1], y + r * row, index + r * row * bytes, wide
+            )
+
+
+def max_pool_backward(
+    cnp.ndarray gy, cnp.ndarray index, cnp.ndarray gx, tuple kernel, tuple stride, tuple padding, tuple dilation,
+    int num_threads,
+):
+    """gx = for each element, the sum of gy over the windows whose maximum it was, by `index` from max_pool."""
+    cdef nnx_pool_windows g
+    cdef int kind = real_type(gy, "max_pool_backward", "gy")
+    _windows(&g, gx, gy, kernel, stride, padding, dilation, "max_pool_backward", "gy")
+    cdef int wide = _index_kind(&g, index, "max_pool_backward")
+    cdef Py_ssize_t images = _same_shape(gy, index, "max_pool_backward")
+    cdef void *source = input_pointer(gy, kind, cnp.PyArray_SIZE(gy), "max_pool_backward", "gy")
+    cdef void *number = input_pointer(
+        index, cnp.PyArray_TYPE(index), cnp.PyArray_SIZE(gy), "max_pool_backward", "index"
+    )
+    cdef void *target = output_pointer(gx, kind, cnp.PyArray_SIZE(gx), "max_pool_backward", "gx")
+    check_dim(gx, 0, images, "max_pool_backward", "gx")
+    check_threads(num_threads, "max_pool_backward")
+    with nogil:
+        if kind == cnp.NPY_FLOAT:
+            _max_pool_backward(
+                &g, <const float *> source, <const char *> number, wide, <float *> target, images, num_threads
+            )
+        else:
+            _max_pool_backward(
+                &g, <const double *> source, <const char *> number, wide, <double *> target, images, num_threads
+            )
+
+
+cdef void _max_pool_backward(
+    const nnx_pool_windows *g, const real *gy, const char *index, int wide, real *gx, Py_ssize_t images, int threads
+) noexcept nogil:
+    cdef const nnx_pool *kernels = <const nnx_pool *> table().pool
+    cdef Py_ssize_t rows = g.size[0] * g.size[1], row = g.size[2] * g.channels, bytes = 4 if wide else 1
+    cdef Py_ssize_t image = g.out[0] * g.out[1] * g.out[2] * g.channels
+    cdef Py_ssize_t r, i
+    for r in prange(images * rows, num_threads=threads, schedule="static"):
+        i = r // rows * image
+        if real is float:
+            kernels.max_row_backward_f32(
+                g, gy + i, index + i * bytes, wide, r % rows // g.size[1], r % g.size[1], gx + r * row
+            )
+        else:
+            kernels.max_row_backward_f64(
+                g, gy + i, index + i * bytes, wide, r % rows // g.size[1], r % g.size[1], gx + r * row
+            )
+
+
+# -- mean and sum -----------------------------------------------------------------------------------
+
+def mean_pool(cnp.ndarray x, cnp.ndarray y, tuple starts, tuple ends, tuple counts, int num_threads):
+    """y = the sums of x over boxes, each divided by the product of its counts.
+
+    starts, ends (int64), counts (float64): an array per axis; output o covers [start[o], end[o]).
+    """
+    cdef nnx_pool_boxes g
+    cdef int kind = real_type(x, "mean_pool", "x")
+    cdef Py_ssize_t images = _boxes(&g, x, y, starts, ends, counts, "mean_pool", "y")
+    cdef void *source = input_pointer(x, kind, cnp.PyArray_SIZE(x), "mean_pool", "x")
+    cdef void *target = output_pointer(y, kind, cnp.PyArray_SIZE(y), "mean_pool", "y")
+    check_threads(num_threads, "mean_pool")
+    with nogil:
+        if kind == cnp.NPY_FLOAT:
+            _mean_pool(&g, <const float *> source, <float *> target, images, num_threads)
+        else:
+            _mean_pool(&g, <const double *> source, <double *> target, images, num_threads)
+
+
+cdef void _mean_pool(
+    const nnx_pool_boxes *g, const real *x, real *y, Py_ssize_t images, int threads
+) noexcept nogil:
+    cdef const nnx_pool *kernels = <const nnx_pool *> table().pool
+    cdef Py_ssize_t rows = g.out[0] * g.out[1], row = g.out[2] * g.channels
+    cdef Py_ssize_t image = g.size[0] * g.size[1] * g.size[2] * g.channels
+    cdef Py_ssize_t r
+    for r in prange(images * rows, num_threads=threads, schedule="static"):
+        if real is float:
+            kernels.mean_row_f32(g, x + r // rows * image, r % rows // g.out[1], r % g.out[1], y + r * row)
+        else:
+            kernels.mean_row_f64(g, x + r // rows * image, r % rows // g.out[1], r % g.out[1], y + r * row)
+
+
+def mean_pool_backward(
+    cnp.ndarray gy, cnp.ndarray gx, tuple starts, tuple ends, tuple counts, int num_threads
+):
+    """gx = for each element, the sum of gy / (product of counts) over the boxes that hold it."""
+    cdef nnx_pool_boxes g
+    cdef int kind = real_type(gy, "mean_pool_backward", "gy")
+    cdef Py_ssize_t images = _boxes(&g, gx, gy, starts, ends, counts, "mean_pool_backward", "gy")
+    cdef void *source = input_pointer(gy, kind, cnp.PyArray_SIZE(gy), "mean_pool_backward", "gy")
+    cdef void *target = output_pointer(gx, kind, cnp.PyArray_SIZE(gx), "mean_pool_backward", "gx")
+    check_threads(num_threads, "mean_pool_backward")
+    with nogil:
+        if kind == cnp.NPY_FLOAT:
+            _mean_pool_backward(&g, <const float *> source, <float *> target, images, num_threads)
+        else:
+            _mean_pool_backward(&g, <const double *> source, <double *> target, images, num_threads)
+
+
+cdef void _mean_pool_backward(
+    const nnx_pool_boxes *g, const real *gy, real *gx, Py_ssize_t images, int threads
+) noexcept nogil:
+    cdef const nnx_pool *kernels = <const nnx_pool *> table().pool
+    cdef Py_ssize_t rows = g.size[0] * g.size[1], row = g.size[2] * g.channels
+    cdef Py_ssize_t image = g.out[0] * g.out[1] * g.out[2] * g.channels
+    cdef Py_ssize_t r
+    for r in prange(images * rows, num_threads=threads, schedule="static"):
+        if real is float:
+            kernels.mean_row_backward_f32(
+                g, gy + r // rows * image, r % rows // g.size[1], r % g.size[1], gx + r * row
+            )
+        else:
+            kernels.mean_row_backward_f64(
+                g, gy + r // rows * image, r % rows // g.size[1], r % g.size[1], gx + r * row
+            )
+
+
+# -- arguments --------------------------------------------------------------------------------------
+
+cdef int _windows(
+    nnx_pool_windows *g, cnp.ndarray x, cnp.ndarray y, tuple kernel, tuple stride, tuple padding, tuple dilation,
+    str name, str result,
+) except -1:
+    """Fill in the geometry. Any that passes is safe: the kernels leave out what lies outside the arrays."""
+    cdef int axis
+    check_ndim(x, 5, name, "the input side")
+    check_ndim(y, 5, name, result)
+    for axis in range(5):
+        _limited(cnp.PyArray_DIM(x, axis), 0, name, "size")
+        _limited(cnp.PyArray_DIM(y, axis), 0, name, "size")
+    g.channels = cnp.PyArray_DIM(x, 4)
+    check_dim(y, 4, g.channels, name, result)
+    if len(kernel) != 3 or len(stride) != 3 or len(padding) != 3 or len(dilation) != 3:
+        raise ValueError(f"{name}: expected kernel, stride, padding and dilation with 3 entries each")
+    taps = 1
+    for axis in range(3):
+        g.size[axis] = cnp.PyArray_DIM(x, axis + 1)
+        g.out[axis] = cnp.PyArray_DIM(y, axis + 1)
+        g.kernel[axis] = _limited(kernel[axis], 1, name, "kernel")
+        g.stride[axis] = _limited(stride[axis], 1, name, "stride")
+        g.padding[axis] = _limited(padding[axis], 0, name, "padding")
+        g.dilation[axis] = _limited(dilation[axis], 1, name, "dilation")
+        taps *= kernel[axis]
+    _limited(taps, 1, name, "window")
+    return 0
+
+
+cdef int _index_kind(nnx_pool_windows *g, cnp.ndarray index, str name) except -1:
+    """1 for int32, 0 for uint8, which must be able to number the window."""
+    check_ndim(index, 5, name, "index")
+    cdef int kind = cnp.PyArray_TYPE(index)
+    if kind == cnp.NPY_INT32:
+        return 1
+    if kind != cnp.NPY_UINT8 or g.kernel[0] * g.kernel[1] * g.kernel[2] > 256:
+        raise TypeError(
+            f"{name}: expected index to be int32, or uint8 for windows of at most 256 elements, got {index.dtype} for "
+            f"{g.kernel[0] * g.kernel[1] * g.kernel[2]}"
+        )
+    return 0
+
+
+cdef Py_ssize_t _same_shape(cnp.ndarray y, cnp.ndarray index, str name) except -1:
+    """The number of images, if index has y's shape."""
+    cdef int axis
+    for axis in range(5):
+        check_dim(index, axis, cnp.PyArray_DIM(y, axis), name, "index")
+    return cnp.PyArray_DIM(y, 0)
+
+
+cdef Py_ssize_t _boxes(
+    nnx_pool_boxes *g, cnp.ndarray x, cnp.ndarray y, tuple starts, tuple ends, tuple counts, str name, str result
+) except -1:
+    """Fill in the geometry, check that every box lies inside the input, and return the number of images."""
+    cdef int axis
+    cdef Py_ssize_t o
+    check_ndim(x, 5, name, "the input side")
+    check_ndim(y, 5, name, result)
+    g.channels = cnp.PyArray_DIM(x, 4)
+    check_dim(y, 4, g.channels, name, result)
+    check_dim(y, 0, cnp.PyArray_DIM(x, 0), name, result)
+    if len(starts) != 3 or len(ends) != 3 or len(counts) != 3:
+        raise ValueError(f"{name}: expected starts, ends and counts with 3 entries each")
+    for axis in range(3):
+        g.size[axis] = cnp.PyArray_DIM(x, axis + 1)
+        g.out[axis] = cnp.PyArray_DIM(y, axis + 1)
+        g.start[axis] = <const int64_t *> input_pointer(starts[axis], cnp.NPY_INT64, g.out[axis], name, "starts")
+        g.end[axis] = <const int64_t *> input_pointer(ends[axis], cnp.NPY_INT64, g.out[axis], name, "ends")
+        g.count[axis] = <const double *> input_pointer(counts[axis], cnp.NPY_DOUBLE, g.out[axis], name, "counts")
+        for o in range(g.out[axis]):
+            if g.start[axis][o] < 0 or g.end[axis][o] > g.size[axis]:
+                raise ValueError(
+                    f"{name}: expected boxes inside [0, {g.size[axis]}), got [{g.start[axis][o]}, {g.end[axis][o]})"
+                )
+    return cnp.PyArray_DIM(x, 0)
+
+
+cdef Py_ssize_t _limited(object value, Py_ssize_t minimum, str name, str argument) except -1:
+    if not minimum <= value <= LIMIT:
+        raise ValueError(f"{name}: expected {argument} in [{minimum}, {LIMIT}], got {value}")
+    return value

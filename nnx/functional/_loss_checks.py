@@ -1,0 +1,156 @@
+"""What losses demand of their arguments. Nothing is computed before these checks have passed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nnx import _check
+from nnx.autograd import Tensor, as_tensor
+from nnx.backends import backend_of
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def refuse_deprecated(owner: str, size_average: Any, reduce: Any) -> None:
+    """PyTorch's deprecated arguments exist only to say what replaces them."""
+    for name, value in (("size_average", size_average), ("reduce", reduce)):
+        if value is not None:
+            raise TypeError(
+                f"{owner}: expected no argument {name}, which is deprecated, got {value!r}. "
+                "Use reduction='none', 'mean' or 'sum'"
+            )
+
+
+def _floats(owner: str, input: Any) -> Tensor:
+    x = as_tensor(input)
+    if x.data.dtype.kind != "f":
+        raise TypeError(
+            f"{owner}: expected input of dtype float32 or float64, got a Tensor of dtype "
+            f"{x.data.dtype}. Convert it with .float()"
+        )
+    return x
+
+
+def same_shape(
+    owner: str, input: Any, target: Any, reduction: str, reductions: tuple = REDUCTIONS
+) -> tuple[Tensor, Tensor, Any]:
+    _check.choice(owner, "reduction", reduction, reductions)
+    x = _floats(owner, input)
+    return x, target_like(owner, target, x), backend_of(x.data)
+
+
+def target_like(owner: str, target: Any, x: Tensor) -> Tensor:
+    """A target of the shape and dtype of x. Arrays and integers are cast; a Tensor of another float
+    type is refused.
+    """
+    if not isinstance(target, Tensor):
+        t = as_tensor(target, x.dtype)
+    elif target.dtype.kind in "iub":
+        t = as_tensor(target.data.astype(x.dtype))
+    elif target.dtype != x.dtype:
+        raise TypeError(
+            f"{owner}: expected target of dtype {x.dtype} like input, got a Tensor of dtype "
+            f"{target.dtype}. Convert one with .float() or .double()"
+        )
+    else:
+        t = target
+    if t.shape != x.shape:
+        raise ValueError(
+            f"{owner}: expected target of shape {x.shape} like input, got {t.shape}. "
+            "Nothing is broadcast here: reshape or expand one of them"
+        )
+    return t
+
+
+def _constant(owner: str, name: str, value: Any, dtype: Any) -> Any:
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise ValueError(
+            f"{owner}: expected {name} to be a constant, got a Tensor that needs a gradient. "
+            "Use its .detach(), or reduction='none' and multiply"
+        )
+    array = value.data if isinstance(value, Tensor) else np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{owner}: expected {name} to be an array of numbers, got {array.dtype}")
+    return array.astype(dtype, copy=False)
+
+
+def factors_for(
+    owner: str, value: Any, x: Tensor, name: str = "weight", exact: bool = False
+) -> Any:
+    if value is None:
+        return None
+    w = _constant(owner, name, value, x.dtype)
+    if exact and w.shape != x.shape:
+        raise ValueError(f"{owner}: expected {name} of shape {x.shape} like input, got {w.shape}")
+    try:
+        fits = np.broadcast_shapes(w.shape, x.shape) == x.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{owner}: expected {name} that broadcasts to the shape of input, {x.shape}, "
+            f"got {w.shape}"
+        )
+    return w
+
+
+def class_weight(owner: str, value: Any, classes: int, dtype: Any) -> Any:
+    if value is None:
+        return None
+    w = _constant(owner, "weight", value, dtype)
+    if w.shape != (classes,):
+        raise ValueError(
+            f"{owner}: expected weight of shape ({classes},), one for each class, got {w.shape}"
+        )
+    return w
+
+
+def scores(owner: str, input: Any, reduction: str) -> Tensor:
+    _check.choice(owner, "reduction", reduction, REDUCTIONS)
+    x = _floats(owner, input)
+    if x.ndim == 0:
+        raise ValueError(f"{owner}: expected input of shape (N, C, ...) or (C,), got shape ()")
+    return x
+
+
+def class_labels(owner: str, target: Any, shape: tuple[int, ...], ignore_index: int | None) -> Any:
+    """Class labels as int64, with -1 for those to ignore, in the shape of the scores without C."""
+    t = target.data if isinstance(target, Tensor) else np.asarray(target)
+    axis = min(len(shape) - 1, 1)
+    classes = shape[axis]
+    expected = shape[:axis] + shape[axis + 1 :]
+    if t.dtype.kind not in "iu":
+        raise TypeError(
+            f"{owner}: expected target to be integer class labels of shape {expected}, "
+            f"got dtype {t.dtype} and shape {t.shape}"
+        )
+    if t.shape != expected:
+        hint = ". Pass one-hot targets as floats" if t.shape == shape else ""
+        raise ValueError(
+            f"{owner}: expected target of shape {expected} for input of shape {shape}, "
+            f"got {t.shape}{hint}"
+        )
+    t = t.astype(np.int64, copy=False)
+    kept = True
+    if ignore_index is not None:
+        kept = t != _check.integer(owner, "ignore_index", ignore_index)
+    wrong = kept & ((t < 0) | (t >= classes))
+    if wrong.any():
+        index = tuple(int(i) for i in np.argwhere(wrong)[0])
+        place = f" at index {index}" if index else ""
+        raise IndexError(
+            f"{owner}: expected target in [0, {classes - 1}]"
+            f"{'' if ignore_index is None else f' (or ignore_index {ignore_index})'}, "
+            f"got {int(t[index])}{place}"
+        )
+    return t if ignore_index is None else np.where(kept, t, -1)
+
+
+def probabilities(owner: str, name: str, array: Any, hint: str = "") -> None:
+    wrong = (array < 0) | (array > 1)
+    if wrong.any():
+        raise ValueError(
+            f"{owner}: expected {name} in [0, 1], got {array[wrong].reshape(-1)[0]:g}{hint}"
+        )

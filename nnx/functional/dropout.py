@@ -1,0 +1,174 @@
+"""Dropout: Srivastava et al. (2014), "Dropout: a simple way to prevent neural networks from
+overfitting".
+
+What is kept is scaled up during training ("inverted" dropout), so that evaluation changes nothing.
+Masks depend on the generator and the shape of the input alone, neither on its memory layout nor on
+the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nnx import _check, _random
+from nnx.autograd import Tensor, as_tensor, record
+from nnx.backends import backend_of
+
+__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d"]
+
+# The value that a SELU unit tends to for large negative input: -scale alpha.
+_SELU_FLOOR = -1.7580993408473766
+
+
+def dropout(
+    input: Any,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    generator: Any = None,
+) -> Tensor:
+    """Set each element to 0 with probability `p`, and divide the others by ``1 - p``.
+
+    training:   otherwise the input is returned as it is
+    inplace:    accepted for PyTorch's sake; the input is never changed
+    generator:  a `numpy.random.Generator`; None draws from the library's stream (`nnx.manual_seed`)
+
+    A dropped element is 0 also if it was NaN or infinite.
+    """
+    return dropout_as("dropout", input, p, training, generator)
+
+
+def dropout_as(owner: str, input: Any, p: float, training: bool, generator: Any = None) -> Tensor:
+    """`dropout` for a layer, whose name the messages carry."""
+    p, x = _arguments(owner, input, p)
+    if not training or p == 0:
+        return x
+    return _masked(x, _keep(x.shape, p, generator), p)
+
+
+def dropout1d(
+    input: Any,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    generator: Any = None,
+) -> Tensor:
+    """Drop whole channels of (N, C, L) or (C, L): Tompson et al. (2014), "Efficient object
+    localization".
+    """
+    return dropout_nd_as("dropout1d", 1, input, p, training, generator)
+
+
+def dropout2d(
+    input: Any,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    generator: Any = None,
+) -> Tensor:
+    """Drop whole channels of (N, C, H, W) or (C, H, W)."""
+    return dropout_nd_as("dropout2d", 2, input, p, training, generator)
+
+
+def dropout3d(
+    input: Any,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    generator: Any = None,
+) -> Tensor:
+    """Drop whole channels of (N, C, D, H, W) or (C, D, H, W)."""
+    return dropout_nd_as("dropout3d", 3, input, p, training, generator)
+
+
+def dropout_nd_as(
+    owner: str, spatial: int, input: Any, p: float, training: bool, generator: Any = None
+) -> Tensor:
+    """Channel dropout for inputs with this many spatial dimensions, with or without a batch
+    dimension.
+    """
+    p, x = _arguments(owner, input, p)
+    if x.ndim not in (spatial + 1, spatial + 2):
+        form = ", ".join(("L", "H, W", "D, H, W")[spatial - 1 : spatial])
+        raise ValueError(
+            f"{owner}: expected input of shape (N, C, {form}) or (C, {form}), got shape {x.shape}"
+        )
+    if not training or p == 0:
+        return x
+    shape = x.shape[:-spatial] + (1,) * spatial
+    return _masked(x, _keep(shape, p, generator), p)
+
+
+def alpha_dropout(
+    input: Any,
+    p: float = 0.5,
+    training: bool = False,
+    inplace: bool = False,
+    *,
+    generator: Any = None,
+) -> Tensor:
+    """Dropout that keeps the mean and variance of SELU units: Klambauer et al. (2017),
+    "Self-normalizing neural networks".
+
+    An element becomes ``a v + b`` with probability `p`, else ``a x + b``, where v is SELU's lower
+    limit and a, b restore mean 0 and variance 1.
+    """
+    return alpha_dropout_as("alpha_dropout", input, p, training, generator)
+
+
+def alpha_dropout_as(
+    owner: str, input: Any, p: float, training: bool, generator: Any = None
+) -> Tensor:
+    """`alpha_dropout` for a layer, whose name the messages carry."""
+    p, x = _arguments(owner, input, p)
+    if not training or p == 0:
+        return x
+    keep = _keep(x.shape, p, generator)
+    be = backend_of(x.data)
+    if p == 1:
+        return record(be.dropout(x.data, keep, 0.0), _dropout_grad, (x,), be, keep, 0.0)
+    a = 1 / math.sqrt((1 - p) * (1 + p * _SELU_FLOOR**2))
+    b = -a * p * _SELU_FLOOR
+    y = be.dropout(x.data, keep, a)
+    y += np.where(keep, b, a * _SELU_FLOOR + b).astype(y.dtype)
+    return record(y, _dropout_grad, (x,), be, keep, a)
+
+
+def _arguments(owner: str, input: Any, p: float) -> tuple[float, Tensor]:
+    p = _check.real(owner, "p", p, 0, 1)
+    x = as_tensor(input)
+    if x.data.dtype.kind != "f":
+        raise TypeError(
+            f"{owner}: expected input of dtype float32 or float64, got a Tensor of dtype "
+            f"{x.data.dtype}. Convert it with .float()"
+        )
+    return p, x
+
+
+def _keep(shape: tuple[int, ...], p: float, generator: Any) -> Any:
+    """A bool array that is True with probability ``1 - p``, to within 2^-32."""
+    rng = _random.generator(generator)
+    if p == 1:
+        return np.zeros(shape, bool)
+    n = math.prod(shape)
+    # 64 random bits serve two elements; whole words are what generators make fastest
+    words = rng.integers(0, 2**64, (n + 1) // 2, np.uint64)
+    threshold = min(round(p * 2**32), 2**32 - 1)
+    return (words.view(np.uint32)[:n] >= np.uint32(threshold)).reshape(shape)
+
+
+def _masked(x: Tensor, keep: Any, p: float) -> Tensor:
+    scale = 1 / (1 - p) if p < 1 else 0.0
+    be = backend_of(x.data)
+    return record(be.dropout(x.data, keep, scale), _dropout_grad, (x,), be, keep, scale)
+
+
+def _dropout_grad(needs, gy, be, keep, scale):
+    return (be.dropout_backward(gy, keep, scale),)

@@ -1,0 +1,182 @@
+"""ext/conv.pyx against the base backend, at every level, over random geometries."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nnx._ext import conv
+from nnx.backends.base import Backend
+
+BASE = Backend()
+# relative to the largest result; sums of a few hundred products
+TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
+
+
+def last(a):
+    """The same array, channels-last in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
+
+
+def holes(a):
+    """The same array with gaps in memory, read-only."""
+    wide = np.full([2 * n for n in a.shape], np.nan, a.dtype)
+    view = wide[tuple(slice(None, None, 2) for _ in a.shape)]
+    view[...] = a
+    view.flags.writeable = False
+    return view
+
+
+def empty_last(shape, dtype):
+    return last(np.full(shape, np.nan, dtype))
+
+
+def geometry(rng, number, dims):
+    """A random convolution; the number picks the kinds that random draws would miss."""
+    groups = int(rng.choice([1, 1, 2, 3]))
+    inside = int(rng.integers(1, 5))
+    filters = int(rng.integers(1, 6))
+    if number % 4 == 0:
+        filters = int(rng.integers(20, 70))  # more than one panel, with a tail
+    if number % 5 == 0:
+        inside = int(rng.choice([17, 64, 65, 130]))  # more than one block of channels
+    if number % 7 == 0:
+        groups, inside, filters = int(rng.integers(2, 40)), 1, 1  # depthwise
+    kernel = [int(v) for v in rng.integers(1, 5, dims)]
+    stride = [int(v) for v in rng.integers(1, 4, dims)]
+    dilation = [int(v) for v in rng.integers(1, 3, dims)]
+    padding = [tuple(int(v) for v in rng.integers(0, 4, 2)) for _ in range(dims)]
+    if number % 6 == 0:
+        kernel, stride, padding = [1] * dims, [1] * dims, [(0, 0)] * dims
+    sizes = [
+        max(int(rng.integers(1, 14)), (k - 1) * d + 1 - sum(p))
+        for k, d, p in zip(kernel, dilation, padding, strict=True)
+    ]
+    x = (int(rng.integers(1, 5)), groups * inside, *sizes)
+    w = (groups * filters, inside, *kernel)
+    return x, w, tuple(stride), tuple(padding), tuple(dilation), groups
+
+
+def check(actual, expected, dtype):
+    largest = max(np.abs(expected).max(initial=0), 1e-30)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE[dtype] * largest)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("number", range(12))
+def test_three_passes(level, dims, number, dtype):
+    rng = np.random.default_rng([dims, number])
+    x_shape, w_shape, stride, padding, dilation, groups = geometry(rng, number, dims)
+    x = rng.standard_normal(x_shape).astype(dtype)
+    w = rng.standard_normal(w_shape).astype(dtype)
+    b = rng.standard_normal(w_shape[0]).astype(dtype)
+    how = (stride, padding, dilation, groups)
+    kernel_how = (stride, tuple(p[0] for p in padding), dilation, groups, 2)
+    expected = BASE.conv(x, w, b, *how)
+    gy = rng.standard_normal(expected.shape).astype(dtype)
+    gx_expected = BASE.conv_data_grad(gy, w, x_shape, *how)
+    gw_expected = BASE.conv_weight_grad(gy, x, w_shape, *how)
+    for layout in (np.ascontiguousarray, last, holes):
+        source, weights, g = layout(x), layout(w), layout(gy)
+        y = empty_last(expected.shape, dtype)
+        conv.forward(source, weights, b, y, *kernel_how)
+        check(y, expected, dtype)
+        gx = empty_last(x_shape, dtype)
+        conv.data_grad(g, weights, None, gx, *kernel_how)
+        check(gx, gx_expected, dtype)
+        gw = np.full(w_shape, np.nan, dtype)
+        conv.weight_grad(last(gy), source, gw, *kernel_how)
+        check(gw, gw_expected, dtype)
+
+
+def test_data_grad_with_bias_is_a_transposed_convolution(level, rng):
+    gy = rng.standard_normal((2, 6, 4, 4)).astype(np.float32)
+    w = rng.standard_normal((6, 5, 3, 3)).astype(np.float32)
+    bias = rng.standard_normal(5).astype(np.float32)
+    how = ((2, 2), (1, 1), (1, 1), 1, 2)
+    plain, with_bias = empty_last((2, 5, 8, 8), np.float32), empty_last((2, 5, 8, 8), np.float32)
+    conv.data_grad(gy, w, None, plain, *how)
+    conv.data_grad(gy, w, bias, with_bias, *how)
+    check(with_bias, plain + bias[:, None, None], np.float32)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 24])
+def test_the_number_of_threads_does_not_change_the_bits(level, rng, groups):
+    x = last(rng.standard_normal((3, 24, 17, 19)).astype(np.float32))
+    w = rng.standard_normal((48 if groups < 24 else 24, 24 // groups, 3, 3)).astype(np.float32)
+    gy = last(rng.standard_normal((3, len(w), 9, 10)).astype(np.float32))
+    results = set()
+    for threads in (1, 2, 3, 4, 8):
+        how = ((2, 2), (1, 1), (1, 1), groups, threads)
+        y = empty_last(gy.shape, np.float32)
+        gx, gw = empty_last(x.shape, np.float32), np.empty_like(w)
+        conv.forward(x, w, None, y, *how)
+        conv.data_grad(gy, w, None, gx, *how)
+        conv.weight_grad(gy, x, gw, *how)
+        results.add((y.tobytes(), gx.tobytes(), gw.tobytes()))
+    assert len(results) == 1
+
+
+def test_empty_batch(level):
+    x = np.empty((0, 3, 5, 5), np.float32)
+    w = np.ones((4, 3, 3, 3), np.float32)
+    y = empty_last((0, 4, 3, 3), np.float32)
+    how = ((1, 1), (0, 0), (1, 1), 1, 2)
+    conv.forward(x, w, None, y, *how)
+    gw = np.full(w.shape, np.nan, np.float32)
+    conv.weight_grad(y, x, gw, *how)
+    assert (gw == 0).all()
+
+
+F = np.float32
+GOOD = {
+    "x": np.ones((2, 4, 5, 5), F),
+    "w": np.ones((6, 4, 3, 3), F),
+    "bias": None,
+    "y": empty_last((2, 6, 3, 3), F),
+    "stride": (1, 1),
+    "padding": (0, 0),
+    "dilation": (1, 1),
+    "groups": 1,
+    "num_threads": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": np.ones((2, 4), F)}, ValueError, "expected x with 3 to 5 dimensions"),
+        ({"x": np.ones((2, 4, 5, 5))}, TypeError, "expected arrays of one dtype, got x of float64"),
+        ({"x": np.ones((3, 4, 5, 5), F)}, ValueError, "expected as many images in as out, got 3 and 2"),
+        ({"w": np.ones((6, 3, 3, 3), F)}, ValueError, "got 6 filters for 3 channels each"),
+        ({"groups": 5}, ValueError, "expected weights of 6 filters for 4 channels in 5 groups"),
+        ({"groups": 0}, ValueError, "in 0 groups"),
+        ({"w": np.ones((7, 4, 3, 3), F)}, ValueError, "expected weights of 6 filters"),
+        ({"bias": np.ones(5, F)}, ValueError, "expected a contiguous bias of 6 numbers"),
+        ({"y": np.ones((2, 6, 3, 3), F)}, ValueError, "expected y to be channels-last in memory"),
+        ({"stride": (0, 1)}, ValueError, "expected stride and dilation >= 1"),
+        ({"padding": (-1, 0)}, ValueError, "padding >= 0"),
+        ({"dilation": (1,)}, ValueError, "expected stride, padding and dilation of 1 to 3 numbers"),
+        ({"num_threads": 0}, ValueError, "expected num_threads to be at least 1"),
+        ({"w": np.ones((6, 4, 1, 5000), F)}, ValueError, "expected at most 4096 taps per axis"),
+    ],
+)
+def test_errors(change, error, message):
+    with pytest.raises(error, match=f"conv.forward: .*{message}"):
+        conv.forward(*(GOOD | change).values())
+
+
+def test_any_geometry_stays_inside_of_the_arrays():
+    """Sizes that do not belong together are read as zeros, never out of bounds (AddressSanitizer watches)."""
+    x = np.ones((1, 2, 3, 3), F)
+    y = empty_last((1, 2, 50, 50), F)
+    w = np.ones((2, 2, 7, 7), F)
+    for stride, padding, dilation in [((1, 1), (60, 0), (9, 9)), ((40, 3), (0, 2), (1, 50))]:
+        conv.forward(x, w, None, y, stride, padding, dilation, 1, 2)
+        assert np.isfinite(y).all()
+        gx = empty_last(x.shape, F)
+        conv.data_grad(y, w, None, gx, stride, padding, dilation, 1, 2)
+        gw = np.empty_like(w)
+        conv.weight_grad(y, x, gw, stride, padding, dilation, 1, 2)
+        assert np.isfinite(gx).all() and np.isfinite(gw).all()

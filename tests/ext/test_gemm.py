@@ -1,0 +1,197 @@
+"""ext/gemm.pyx against float64 products, at every level, in every orientation."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from nnx._ext import gemm
+
+# an error of a few units in the last place per summed product, growing like the root of their number
+TOLERANCE = {np.float32: 2e-6, np.float64: 4e-15}
+
+SHAPES = [
+    (1, 1, 1),
+    (5, 7, 3),
+    (7, 9, 0),  # an empty sum
+    (64, 64, 64),  # the largest product that goes to BLAS in one call
+    (65, 63, 70),
+    (1, 500, 700),  # one row
+    (2, 600, 500),
+    (500, 1, 700),  # one column
+    (13, 1000, 33),
+    (97, 131, 1000),  # several passes over the inner dimension
+    (700, 600, 100),  # large tiles
+]
+
+
+def _ids(shape):
+    return "x".join(map(str, shape))
+
+
+def matrix(rng, rows, columns, by_columns, dtype):
+    shape = (columns, rows) if by_columns else (rows, columns)
+    a = rng.standard_normal(shape).astype(dtype)
+    return a.T if by_columns else a
+
+
+@pytest.mark.parametrize("method", ["auto", "blas", "kernel"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", SHAPES, ids=_ids)
+def test_product(level, rng, shape, dtype, method):
+    m, n, k = shape
+    for orientation in range(8):
+        a = matrix(rng, m, k, orientation & 1, dtype)
+        b = matrix(rng, k, n, orientation & 2, dtype)
+        c = matrix(rng, m, n, orientation & 4, dtype)
+        bias = rng.standard_normal(n).astype(dtype)
+        kept = a.copy(), b.copy(), bias.copy()
+        expected = a.astype(np.float64) @ b.astype(np.float64) + bias
+        c[...] = np.nan  # whatever was there must not matter
+        gemm.product(a, b, c, bias, 2, method)
+        scale = np.sqrt(max(k, 1))
+        np.testing.assert_allclose(c, expected, rtol=0, atol=TOLERANCE[dtype] * scale * 4)
+        assert all(np.array_equal(p, q) for p, q in zip(kept, (a, b, bias), strict=True))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_slices_and_reversed_rows(level, rng, dtype):
+    """Leading dimensions larger than the rows, and rows in reverse, are read in place."""
+    big = rng.standard_normal((300, 400)).astype(dtype)
+    a, b = big[10:210, 5:155], big[::-1][100:250, 7:130]
+    c = np.empty((300, 200), dtype)[:200, 3:126]
+    gemm.product(a, b, c, None, 2)
+    expected = a.astype(np.float64) @ b.astype(np.float64)
+    np.testing.assert_allclose(c, expected, rtol=0, atol=TOLERANCE[dtype] * 4 * np.sqrt(150))
+
+
+def test_nothing_beside_the_result_is_written(level, rng):
+    frame = np.full((70, 90), 7.0, np.float32)
+    c = frame[2:66, 3:80]
+    a = rng.standard_normal((64, 50)).astype(np.float32)
+    b = rng.standard_normal((50, 77)).astype(np.float32)
+    gemm.product(a, b, c, None, 2, "kernel")
+    c[...] = 7.0
+    assert (frame == 7.0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(300, 200, 500), (1, 900, 900), (129, 65, 2000)], ids=_ids)
+def test_the_number_of_threads_does_not_change_the_bits(level, rng, shape, dtype):
+    m, n, k = shape
+    a, b = matrix(rng, m, k, 0, dtype), matrix(rng, k, n, 1, dtype)
+    results = []
+    for threads in (1, 2, 3, 4, 8):
+        c = np.empty((m, n), dtype)
+        gemm.product(a, b, c, None, threads)
+        results.append(c.tobytes())
+    assert len(set(results)) == 1
+
+
+def test_nan_and_infinity_pass(level):
+    a = np.zeros((70, 70), np.float32)
+    b = np.ones((70, 70), np.float32)
+    a[3, 5], a[4, 6] = np.nan, np.inf
+    c = np.empty((70, 70), np.float32)
+    gemm.product(a, b, c, None, 1, "kernel")
+    assert np.isnan(c[3]).all() and np.isposinf(c[4]).all() and (c[5] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 0), (255, 7), (257, 33), (1000, 2)])
+def test_column_sums(rng, shape, dtype):
+    a = rng.standard_normal(shape).astype(dtype)
+    results = []
+    for threads in (1, 2, 3):
+        out = np.full(shape[1], np.nan, dtype)
+        gemm.column_sums(a, out, threads)
+        results.append(out.tobytes())
+    np.testing.assert_allclose(out, a.astype(np.float64).sum(0), atol=TOLERANCE[dtype] * 100)
+    assert len(set(results)) == 1
+
+
+F = np.float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            (np.ones((2, 3), F), np.ones((4, 5), F), np.ones((2, 5), F), None, 1),
+            ValueError,
+            r"gemm: expected shapes \(M, K\), \(K, N\) and \(M, N\), got \(2, 3\), \(4, 5\) and \(2, 5\)",
+        ),
+        (
+            (np.ones((2, 3)), np.ones((3, 5), F), np.ones((2, 5), F), None, 1),
+            TypeError,
+            "gemm: expected a, b, c of one dtype, got a of float64",
+        ),
+        (
+            (np.ones((2, 3), np.int32), np.ones((3, 5), F), np.ones((2, 5), F), None, 1),
+            TypeError,
+            "gemm: expected a to be float32 or float64",
+        ),
+        (
+            (np.ones((4, 6), F)[::2, ::2], np.ones((3, 5), F), np.ones((2, 5), F), None, 1),
+            ValueError,
+            "gemm: expected a to be contiguous along one axis, got strides",
+        ),
+        (
+            (np.ones((2, 3), F), np.ones((3, 5), F), np.ones((2, 5), F), np.ones(4, F), 1),
+            ValueError,
+            "gemm: expected a contiguous bias of 5 numbers like c, got shape \\(4,\\)",
+        ),
+        (
+            (np.ones((2, 3), F), np.ones((3, 5), F), np.ones((2, 5), F), None, 0),
+            ValueError,
+            "gemm: expected num_threads to be at least 1, got 0",
+        ),
+        (
+            (np.ones((2, 3), F), np.ones((3, 5), F), np.ones((2, 5), F), None, 1, "fast"),
+            ValueError,
+            "gemm: expected method 'auto', 'blas' or 'kernel', got 'fast'",
+        ),
+    ],
+)
+def test_errors(arguments, error, message):
+    with pytest.raises(error, match=message):
+        gemm.product(*arguments)
+
+
+def test_a_read_only_result_is_refused():
+    c = np.ones((2, 5), F)
+    c.flags.writeable = False
+    with pytest.raises(ValueError, match="gemm: expected c to be writeable, got a read-only array"):
+        gemm.product(np.ones((2, 3), F), np.ones((3, 5), F), c, None, 1)
+
+
+def test_scratch_memory_can_be_freed(rng):
+    a = rng.standard_normal((300, 300)).astype(F)
+    gemm.product(a, a, np.empty_like(a), None, 2, "kernel")
+    assert gemm.empty_cache() >= a.nbytes
+    assert gemm.empty_cache() == 0
+
+
+BIND = """
+import sys
+import numpy as np
+from nnx._ext import gemm
+assert "scipy" not in sys.modules
+c = np.empty((4, 4))
+gemm.product(np.ones((4, 3)), np.ones((3, 4)), c, None, 1)
+assert (c == 3).all()
+assert "scipy.linalg" not in sys.modules, "the rest of scipy.linalg was loaded"
+import scipy.linalg
+import scipy.linalg.cython_blas
+assert np.allclose(scipy.linalg.inv(2 * np.eye(3)), np.eye(3) / 2)
+assert np.allclose(scipy.linalg.blas.dgemm(1.0, np.ones((2, 2)), np.ones((2, 2))), 2)
+gemm.product(np.ones((4, 3)), np.ones((3, 4)), c, None, 1)
+assert gemm.blas_info()["bound"]
+"""
+
+
+def test_blas_is_bound_at_the_first_product_and_scipy_still_works():
+    subprocess.run([sys.executable, "-c", BIND], check=True, timeout=120)
