@@ -69,9 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
     source = argparse.ArgumentParser(add_help=False)
     source.add_argument("--data", metavar="DIR", help="folder with the files of the data set")
-    source.add_argument(
-        "--download", action="store_true", help="fetch the data set into the cache if it is missing"
-    )
+    source.add_argument("--download", action="store_true", help="fetch the data set into the cache if it is missing")
     source.add_argument(
         "--image-size", type=int, nargs="+", metavar="N",
         help="resize images of a folder to N x N, or to HEIGHT WIDTH",
@@ -101,18 +99,14 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     train.add_argument("--seed", type=int, metavar="N", help="default: 0")
     train.add_argument("--out", metavar="DIR", help="run folder (default: runs/NAME)")
-    train.add_argument(
-        "--resume", action="store_true", help="go on from the run folder's newest checkpoint, if any"
-    )
+    train.add_argument("--resume", action="store_true", help="go on from the run folder's newest checkpoint, if any")
     train.add_argument(
         "--save-every", type=int, default=200, metavar="STEPS",
         help="steps between checkpoints, which are also written after each epoch (default: 200)",
     )  # fmt: skip
     train.set_defaults(command=_train)
 
-    evaluate = commands.add_parser(
-        "evaluate", parents=[source, common], help="measure a trained model on test images"
-    )
+    evaluate = commands.add_parser("evaluate", parents=[source, common], help="measure a trained model on test images")
     evaluate.add_argument("run", metavar="RUN", help="folder that `train` has written")
     evaluate.add_argument("dataset", nargs="?", help="default: the data set of the training")
     evaluate.set_defaults(command=_evaluate)
@@ -121,9 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("run", metavar="RUN", help="folder that `train` has written")
     predict.add_argument("images", nargs="+", metavar="IMAGE")
     predict.add_argument("--top", type=int, default=1, metavar="N", help="classes to show")
-    predict.add_argument(
-        "--invert", action="store_true", help="swap black and white, for dark ink on white paper"
-    )
+    predict.add_argument("--invert", action="store_true", help="swap black and white, for dark ink on white paper")
     predict.set_defaults(command=_predict)
 
     info = commands.add_parser("info", parents=[common], help="what nnx runs on, or what a run holds")
@@ -200,9 +192,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Run, Any, bool]:
     """The run with all settings, the images, and whether there is something to resume."""
     from nnx.train.run import FOLDER_RECIPE, RECIPES, Run, Source, arguments_for, statistics
 
-    source = Source.named(
-        arguments.dataset, arguments.data, _size(arguments), arguments.download
-    )
+    source = Source.named(arguments.dataset, arguments.data, _size(arguments), arguments.download)
     folder = Path(arguments.out or Path("runs", source.title)).expanduser()
     settings = RECIPES.get(source.name, FOLDER_RECIPE)
     resume = arguments.resume and (folder / "model.json").exists()
@@ -243,6 +233,7 @@ def _size(arguments: argparse.Namespace) -> Any:
 
 def _with_options(settings: Settings, arguments: argparse.Namespace) -> Settings:
     """The recipe with what was given on the command line in its place."""
+    from nnx import _check
     from nnx.train.run import OPTIMIZERS
 
     given = {
@@ -253,6 +244,8 @@ def _with_options(settings: Settings, arguments: argparse.Namespace) -> Settings
     if "augment" in given:
         names = [name.strip() for name in given["augment"].split(",")]
         given["augment"] = () if names == ["none"] else tuple(names)
+    if "lr" in given:
+        _check.real("train", "--lr", given["lr"], 0, open_low=True)
     changed = given.get("optimizer", settings.optimizer) != settings.optimizer
     if changed and "lr" not in given and given["optimizer"] in OPTIMIZERS:
         given["lr"] = OPTIMIZERS[given["optimizer"]][1]

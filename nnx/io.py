@@ -61,9 +61,7 @@ def save(obj: Any, path: str | os.PathLike[str], metadata: Mapping[str, str] | N
 
     state = obj.state_dict() if hasattr(obj, "state_dict") else obj
     if not isinstance(state, Mapping):
-        raise TypeError(
-            f"save: expected a Module or a dict of arrays, got {type(obj).__name__}"
-        )
+        raise TypeError(f"save: expected a Module or a dict of arrays, got {type(obj).__name__}")
     arrays = {name: _storable(name, value) for name, value in state.items()}
     for key, text in (metadata or {}).items():
         if not isinstance(key, str) or not isinstance(text, str):

@@ -21,9 +21,7 @@ each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__
 
 def only(condition: Any) -> Any:
     """Parametrise with the cases for which `condition` holds."""
-    return pytest.mark.parametrize(
-        "case", [c for c in CASES if condition(c)], ids=lambda case: case.id
-    )
+    return pytest.mark.parametrize("case", [c for c in CASES if condition(c)], ids=lambda case: case.id)
 
 
 # -- the table -------------------------------------------------------------------------------------
@@ -191,9 +189,7 @@ def test_broadcast_input(case, axis, rng):
 def test_swapped_byte_order(case, dtype, rng):
     """As plain arrays; a Tensor that needs a gradient must have native numbers."""
     values = cast(case.inputs(rng), dtype)
-    swapped = tuple(
-        v.astype(v.dtype.newbyteorder()) if isinstance(v, np.ndarray) else v for v in values
-    )
+    swapped = tuple(v.astype(v.dtype.newbyteorder()) if isinstance(v, np.ndarray) else v for v in values)
     result, expected = run(case, swapped, grad=()), run(case, values, grad=())
     compare(result, expected, case.rtol32 if dtype == np.float32 else case.rtol64)
     assert all(y.dtype.isnative for y in result[0])
@@ -202,9 +198,7 @@ def test_swapped_byte_order(case, dtype, rng):
 @only(lambda case: case.batch)
 @each_dtype
 def test_empty_batch(case, dtype, rng):
-    values = tuple(
-        v[:0] if i in case.batch else v for i, v in enumerate(cast(case.inputs(rng), dtype))
-    )
+    values = tuple(v[:0] if i in case.batch else v for i, v in enumerate(cast(case.inputs(rng), dtype)))
     result = run(case, values)
     with base_backend():
         expected = run(case, values)
@@ -229,6 +223,25 @@ def test_nonfinite(case, dtype, special, rng):
         compare(result, expected, case.rtol32 if dtype == np.float32 else case.rtol64)
 
 
+@only(lambda case: case.nonfinite and callable(case.torch))
+def test_nan_is_passed_on(case, rng):
+    """Where PyTorch's result is NaN, so is ours; where both are numbers, they agree."""
+    torch = pytest.importorskip("torch")
+    for i in case.nonfinite:
+        values = case.inputs(rng)
+        values[i].flat[:: max(values[i].size // 3, 1)] = np.nan
+        args = [torch.from_numpy(v.copy()) if isinstance(v, np.ndarray) else v for v in values]
+        result = case.torch(*args, **case.kwargs)
+        theirs = list(result) if isinstance(result, (tuple, list)) else [result]
+        with np.errstate(all="ignore"):
+            ours, _ = run(case, values, grad=())
+        for x, y in zip(ours, (y.numpy() for y in theirs), strict=True):
+            if x.dtype.kind == "f":
+                assert np.isnan(x[np.isnan(y)]).all()
+                known = ~np.isnan(x)
+                assert_close(x[known], y[known], case.rtol64, case.rtol64 * 1e-2)
+
+
 # -- threads ---------------------------------------------------------------------------------------
 
 
@@ -243,9 +256,7 @@ def every_kernel_threaded(monkeypatch):
     for info in pkgutil.iter_modules(cpu.__path__):
         module = importlib.import_module(f"{cpu.__name__}.{info.name}")
         if hasattr(module, "threads_for"):
-            monkeypatch.setattr(
-                module, "threads_for", lambda elements, cost=1.0: nnx.get_num_threads()
-            )
+            monkeypatch.setattr(module, "threads_for", lambda elements, cost=1.0: nnx.get_num_threads())
 
 
 @each_case
@@ -288,9 +299,7 @@ def watched(grad: Any) -> Any:
         kept = arrays_in(saved)
         before = [gy.tobytes(), *(a.tobytes() for a in kept)]
         results = grad(needs, gy, *saved)
-        assert [gy.tobytes(), *(a.tobytes() for a in kept)] == before, (
-            "a saved array was written to"
-        )
+        assert [gy.tobytes(), *(a.tobytes() for a in kept)] == before, "a saved array was written to"
         for need, g in zip(needs, results, strict=True):
             assert need or g is None, "a gradient was computed that nobody needs"
             if g is not None and g.size and not np.may_share_memory(g, gy):

@@ -22,16 +22,10 @@ from nnx.testing import _computing_with, assert_close
 
 
 def public(cls: type) -> dict[str, Any]:
-    return {
-        name: member
-        for name, member in inspect.getmembers(cls, inspect.isfunction)
-        if not name.startswith("_")
-    }
+    return {name: member for name, member in inspect.getmembers(cls, inspect.isfunction) if not name.startswith("_")}
 
 
-OVERRIDES = sorted(
-    name for name, method in public(CPUBackend).items() if method is not public(Backend).get(name)
-)
+OVERRIDES = sorted(name for name, method in public(CPUBackend).items() if method is not public(Backend).get(name))
 
 
 @pytest.mark.parametrize("name", OVERRIDES)
@@ -171,17 +165,26 @@ def test_every_override_is_reached_and_agrees(record):
     assert [name for name in OVERRIDES if name not in record.kernel] == []
 
 
-def test_types_without_a_kernel_go_to_the_base_class(record, monkeypatch):
-    """float16 has no kernel: each override must give the bits of the base class, in float16."""
-    monkeypatch.undo()
-    for name in OVERRIDES:
-        args, kwargs = record.samples[name]
-        ours, theirs = copied(args, np.float16), copied(args, np.float16)
+def to_float16(args: tuple) -> tuple:
+    return copied(args, np.float16)
+
+
+def to_mixed(args: tuple) -> tuple:
+    """The first array in float64, everything behind it in float32."""
+    return tuple(copied(a, np.float32 if i else np.float64) for i, a in enumerate(args))
+
+
+@pytest.mark.parametrize("convert", (to_float16, to_mixed), ids=("float16", "mixed"))
+def test_types_without_a_kernel_go_to_the_base_class(record, convert, monkeypatch):
+    """Each override gives the bits of the base class there."""
+    monkeypatch.undo()  # the spy's
+    for name, (args, kwargs) in record.samples.items():
+        ours, theirs = convert(args), convert(args)
         with np.errstate(all="ignore"):
             result = getattr(CPUBackend(), name)(*ours, **kwargs)
             expected = getattr(Backend(), name)(*theirs, **kwargs)
-        assert_same(result, expected, 1e-2, name)
-        assert_same(ours, theirs, 1e-2, f"{name}: argument")
+        assert_same(result, expected, 0, name)
+        assert_same(ours, theirs, 0, f"{name}: argument")
 
 
 def test_spy_sees_a_difference(monkeypatch):

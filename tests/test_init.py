@@ -13,17 +13,14 @@ from nnx import _check
 
 
 def in_fresh_python(program: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
 
 def test_import_loads_next_to_nothing():
     out = in_fresh_python(
-        "import sys, numpy; before = set(sys.modules)\n"
-        "import nnx; print(*sorted(set(sys.modules) - before))"
+        "import sys, numpy; before = set(sys.modules)\nimport nnx; print(*sorted(set(sys.modules) - before))"
     )
     assert set(out.split()) <= {"nnx", "__future__"}
 

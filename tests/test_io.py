@@ -163,9 +163,7 @@ def test_types_that_numpy_lacks(tmp_path):
     with pytest.raises(ValueError, match=r"load: expected types among .* got F8_E4M3 for 'a'"):
         nnx.load(path)
     bits = np.array([1.0, -2.5, np.inf, 1e30], np.float32).view(np.uint32) >> 16
-    path.write_bytes(
-        _file(f'{{"a":{_entry("[4]", "BF16", "[0,8]")}}}', bits.astype("<u2").tobytes())
-    )
+    path.write_bytes(_file(f'{{"a":{_entry("[4]", "BF16", "[0,8]")}}}', bits.astype("<u2").tobytes()))
     a = nnx.load(path)["a"]
     assert a.dtype == np.float32
     np.testing.assert_array_equal(a, (bits.astype(np.uint32) << 16).view(np.float32))

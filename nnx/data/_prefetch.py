@@ -28,8 +28,8 @@ def prefetch(
     worker = threading.Thread(
         target=_work, args=(channel, produce, steps), name="nnx-data", daemon=True
     )
-    worker.start()
     try:
+        worker.start()
         for _ in steps:
             result, error = channel.get(worker)
             if error is not None:
@@ -42,7 +42,8 @@ def prefetch(
         channel.close()
         # At interpreter exit the worker may never run again, and a collection that runs in the
         # worker cannot wait for the worker itself; both times it ends on its own.
-        if not sys.is_finalizing() and threading.current_thread() is not worker:
+        waits = not sys.is_finalizing() and threading.current_thread() is not worker
+        if waits and worker.is_alive():
             worker.join()
 
 

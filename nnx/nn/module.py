@@ -273,6 +273,7 @@ class Module:
                 f"unexpected: {_some(unexpected)}"
             )
         arrays = {}
+        memory = {id(_memory(target)) for target in own.values()}
         for key, target in own.items():
             if key not in state_dict:
                 continue
@@ -282,8 +283,8 @@ class Module:
                 raise ValueError(f"{owner}: expected {key!r} of shape {target.shape}, got {array.shape}")
             if array.dtype.kind not in "fiub":
                 raise TypeError(f"{owner}: expected {key!r} to be numbers, got dtype {array.dtype}")
-            # a state dict of this very model may alias its arrays: take a copy before writing
-            arrays[key] = array.copy() if np.may_share_memory(array, target) else array
+            # a state dict of this very model holds its own arrays: copy them before the first is written
+            arrays[key] = array.copy() if id(_memory(array)) in memory else array
             if not target.flags.writeable:
                 raise ValueError(f"{owner}: expected a writeable array in {key!r}, got a read-only one")
         for key, array in arrays.items():
@@ -470,6 +471,11 @@ def _buffer(module: Module, name: str, value: Any) -> Any:
             f"{type(module).__name__}: expected buffer {name!r} to be an array of numbers, got {array.dtype}"
         )
     return array
+
+
+def _memory(array: np.ndarray) -> Any:
+    """The object that owns the memory of an array."""
+    return array if array.base is None else array.base
 
 
 def _some(names: list[str]) -> str:

@@ -160,8 +160,7 @@ class LRSchedule(Callback):
     def __init__(self, scheduler: Any, every: str | None = None) -> None:
         if not callable(getattr(scheduler, "step", None)):
             raise TypeError(
-                "LRSchedule: expected scheduler to be one of nnx.optim.lr_scheduler, "
-                f"got {type(scheduler).__name__}"
+                f"LRSchedule: expected scheduler to be one of nnx.optim.lr_scheduler, got {type(scheduler).__name__}"
             )
         _check.choice("LRSchedule", "every", every, (None, "epoch", "step"))
         from nnx.optim.lr_scheduler import OneCycleLR

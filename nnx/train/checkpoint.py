@@ -1,7 +1,7 @@
 """Checkpoints: everything that training needs to go on with the same bits, in one file.
 
-The file is safetensors. Arrays (weights, optimizer state, ...) are its tensors; all the rest is JSON in its header, with
-``{"$array": name}`` where an array belongs. One file and one rename: after a crash at any moment the newest
+The file is safetensors. Arrays (weights, optimizer state, ...) are its tensors; all the rest is JSON in its header,
+with ``{"$array": name}`` where an array belongs. One file and one rename: after a crash at any moment the newest
 checkpoint under a final name is whole.
 """
 
@@ -185,8 +185,7 @@ def _pack(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         items = [_pack(v, f"{path}/{i}", arrays) for i, v in enumerate(value)]
         return items if isinstance(value, list) else {"$tuple": items}
     raise TypeError(
-        f"save_checkpoint: expected plain data and arrays in the state, got {type(value).__name__} "
-        f"at {path!r}"
+        f"save_checkpoint: expected plain data and arrays in the state, got {type(value).__name__} at {path!r}"
     )
 
 

@@ -55,8 +55,7 @@ class History(dict[str, list[Any]]):
         table = read_json(path)
         if not isinstance(table, dict):
             raise ValueError(
-                f"History.load: expected {os.fspath(path)!r} to hold names and lists, "
-                f"got {type(table).__name__}"
+                f"History.load: expected {os.fspath(path)!r} to hold names and lists, got {type(table).__name__}"
             )
         columns = {name: values for name, values in table.items() if isinstance(values, list)}
         return cls({k: [float("nan") if v is None else v for v in vs] for k, vs in columns.items()})

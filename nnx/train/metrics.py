@@ -43,16 +43,13 @@ def named_metrics(owner: str, metrics: Any) -> dict[str, Metric] | None:
         if isinstance(metric, str):
             if metric not in _KNOWN:
                 raise ValueError(
-                    f"{owner}: expected metrics among {', '.join(map(repr, _KNOWN))} or functions, "
-                    f"got {metric!r}"
+                    f"{owner}: expected metrics among {', '.join(map(repr, _KNOWN))} or functions, got {metric!r}"
                 )
             table[metric] = _KNOWN[metric]
         elif callable(metric):
             table[getattr(metric, "__name__", type(metric).__name__)] = metric
         else:
-            raise TypeError(
-                f"{owner}: expected each of metrics to be a name or a function, got {metric!r}"
-            )
+            raise TypeError(f"{owner}: expected each of metrics to be a name or a function, got {metric!r}")
     return table
 
 

@@ -1,7 +1,7 @@
 """A training run from names alone: data set, model, recipe, and the folder in which the results lie.
 
-The command line is a thin layer over this module. A run folder holds ``model.safetensors`` (weights), ``model.json`` (the
-`nnx.models` builder, its arguments, class names, preprocessing, settings), ``history.json``, ``checkpoints/`` and,
+The command line is a thin layer over this module. A run folder holds ``model.safetensors`` (weights), ``model.json``
+(the `nnx.models` builder, its arguments, class names, preprocessing, settings), ``history.json``, ``checkpoints/`` and,
 where matplotlib is installed, ``curves.png``.
 """
 
@@ -43,7 +43,7 @@ class Settings:
     epochs: int = 10
     batch_size: int = 128
     optimizer: str = "adam"
-    lr: float | None = None
+    lr: float = 0.0  # 0: the optimizer's own
     schedule: str = "onecycle"
     augment: tuple[str, ...] = ()
     seed: int = 0
@@ -59,7 +59,7 @@ class Settings:
         _check.choice(owner, "--model", model, names())
         for name in self.augment:
             _check.choice(owner, "--augment", name, AUGMENTATIONS)
-        lr = OPTIMIZERS[self.optimizer][1] if self.lr is None else self.lr
+        lr = OPTIMIZERS[self.optimizer][1] if self.lr == 0.0 else self.lr
         return replace(
             self,
             model=model,
@@ -109,9 +109,7 @@ class Source:
                 f"got {name!r}, which is neither"
             )
         if folder is not None:
-            raise ValueError(
-                f"expected --data only beside the name of a data set, got it beside the folder {name!r}"
-            )
+            raise ValueError(f"expected --data only beside the name of a data set, got it beside the folder {name!r}")
         return cls("folder", os.path.abspath(path), pair)
 
     @property
@@ -126,13 +124,9 @@ class Source:
             return data.digits()
         if self.name == "folder" or (self.folder is not None and _has_class_folders(self.folder)):
             assert self.folder is not None
-            return data.image_folder(
-                self.folder, size=self.image_size, mode=mode, dtype="uint8", test=test
-            )
+            return data.image_folder(self.folder, size=self.image_size, mode=mode, dtype="uint8", test=test)
         if self.image_size is not None:
-            raise ValueError(
-                f"expected --image-size only for folders of images, got it for {self.name!r}"
-            )
+            raise ValueError(f"expected --image-size only for folders of images, got it for {self.name!r}")
         return getattr(data, self.name)(self.folder, download=self.download, dtype="uint8")
 
 
@@ -178,7 +172,7 @@ def augmentation(names: tuple[str, ...], shape: tuple[int, ...]) -> Any:
     from nnx import data
 
     height, width = shape[1:]
-    known = {
+    known: dict[str, Any] = {
         "crop": lambda: data.RandomCrop((height, width), padding=max(1, min(height, width) // 8)),
         "flip": lambda: data.RandomHorizontalFlip(),
         "rotate": lambda: data.RandomRotation(10),
@@ -227,10 +221,9 @@ def make_optimizer(settings: Settings, model: Any, steps: int) -> tuple[Any, Any
 
     kind, _, extra = OPTIMIZERS[settings.optimizer]
     optimizer = getattr(optim, kind)(model.parameters(), lr=settings.lr, **extra)
+    schedule: Any
     if settings.schedule == "onecycle":
-        schedule = optim.lr_scheduler.OneCycleLR(
-            optimizer, settings.lr, total_steps=steps, cycle_momentum=False
-        )
+        schedule = optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps, cycle_momentum=False)
     elif settings.schedule == "cosine":
         schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     else:
@@ -285,9 +278,7 @@ class Run:
     def images(self, x: np.ndarray, y: np.ndarray) -> Images:
         """A data set of images, prepared as in this run's training."""
         if x.shape[1:] != self.shape:
-            raise ValueError(
-                f"expected images of shape {self.shape} as in {str(self.folder)!r}, got {x.shape[1:]}"
-            )
+            raise ValueError(f"expected images of shape {self.shape} as in {str(self.folder)!r}, got {x.shape[1:]}")
         return Images(x, y, self.mean, self.std)
 
     def save(self) -> None:
@@ -314,9 +305,7 @@ class Run:
         """Read ``model.json``; FileNotFoundError if `folder` is no run, ValueError if the file is damaged."""
         path = Path(folder).expanduser() / "model.json"
         if not path.is_file():
-            raise FileNotFoundError(
-                f"expected the folder of a run with model.json, got {str(folder)!r}"
-            )
+            raise FileNotFoundError(f"expected the folder of a run with model.json, got {str(folder)!r}")
         record = read_json(path)
         try:
             if record["version"] != _VERSION:
@@ -339,9 +328,7 @@ class Run:
                 settings=Settings(**training).checked(),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"expected {str(path)!r} to describe a run, got {type(error).__name__}: {error}"
-            ) from None
+            raise ValueError(f"expected {str(path)!r} to describe a run, got {type(error).__name__}: {error}") from None
 
 
 def draw_curves(history: dict[str, list[Any]], path: Path) -> bool:

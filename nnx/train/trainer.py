@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -25,8 +25,8 @@ class Trainer:
     model:      a Module
     loss:       function of (output, target) that returns one number, such as ``nnx.nn.CrossEntropyLoss()``
     optimizer:  of `nnx.optim`, over the model's parameters; may be left out to evaluate only
-    scheduler:  of `nnx.optim.lr_scheduler`: stepped after each epoch, a OneCycleLR after each step (`LRSchedule` says it
-                otherwise)
+    scheduler:  of `nnx.optim.lr_scheduler`: stepped after each epoch, a OneCycleLR after each step (`LRSchedule` can
+                say otherwise)
     metrics:    names ("accuracy") or functions of (output, target) arrays that return a value per sample or the mean;
                 "auto" is accuracy where the targets are class indices
     clip_grad_norm:  scale gradients down to this total norm before each update
@@ -54,9 +54,7 @@ class Trainer:
         if not callable(loss):
             raise TypeError(f"Trainer: expected loss to be a function, got {type(loss).__name__}")
         if optimizer is not None and not hasattr(optimizer, "param_groups"):
-            raise TypeError(
-                f"Trainer: expected optimizer to be one of nnx.optim, got {type(optimizer).__name__}"
-            )
+            raise TypeError(f"Trainer: expected optimizer to be one of nnx.optim, got {type(optimizer).__name__}")
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -66,11 +64,7 @@ class Trainer:
             if clip_grad_norm is None
             else _check.real("Trainer", "clip_grad_norm", clip_grad_norm, 0, open_low=True)
         )
-        self._schedule = (
-            scheduler
-            if scheduler is None or isinstance(scheduler, LRSchedule)
-            else LRSchedule(scheduler)
-        )
+        self._schedule = scheduler if scheduler is None or isinstance(scheduler, LRSchedule) else LRSchedule(scheduler)
         self.history = History()
         self.epochs = 0  # wanted
         self.epoch = 0  # finished
@@ -112,15 +106,15 @@ class Trainer:
     ) -> History:
         """Train for `epochs` epochs and return the history.
 
-        x, y:        arrays; or x is a data set, or an iterable of batches such as `nnx.data.DataLoader` (then batch_size,
-                     shuffle, drop_last, seed and transform are its own affair)
+        x, y:        arrays; or x is a data set, or an iterable of batches such as `nnx.data.DataLoader` (then
+                     batch_size, shuffle, drop_last, seed and transform are its own affair)
         validation:  (x, y) or a loader, evaluated after each epoch
         seed:        of the order and the augmentation; None draws it from `nnx.manual_seed`'s stream
         transform:   augmentation of the inputs, ``transform(batch, rng)``, see `nnx.data`
         verbose:     progress bar; None draws it where standard error is a terminal
-        resume:      a checkpoint, or a folder of them (its newest is used); True: the newest of the Checkpoint callback,
-                     or from the start if there is none. With the same arguments otherwise, the result has the same
-                     bits as without the interruption
+        resume:      a checkpoint, or a folder of them (its newest is used); True: the newest of the Checkpoint
+                     callback, or from the start if there is none. With the same arguments otherwise, the result has
+                     the same bits as without the interruption
 
         Ctrl-C ends the running step, lets Checkpoint callbacks write, and raises KeyboardInterrupt; the model is usable
         and `trainer.history` has the finished epochs. A second Ctrl-C does not wait. The model's training flags are
@@ -171,17 +165,13 @@ class Trainer:
             raise TypeError(f"{owner}: expected targets y beside an array x, got None")
         else:
             dataset = x
-        return DataLoader(
-            dataset, batch_size, shuffle, drop_last=drop_last, seed=seed, transform=transform
-        )
+        return DataLoader(dataset, batch_size, shuffle, drop_last=drop_last, seed=seed, transform=transform)
 
     def _arrange(self, owner: str, callbacks: Iterable[Callback], verbose: bool | None) -> list[Callback]:
         own = list(callbacks)
         for callback in own:
             if not isinstance(callback, Callback):
-                raise TypeError(
-                    f"{owner}: expected callbacks to be nnx.train.Callback objects, got {callback!r}"
-                )
+                raise TypeError(f"{owner}: expected callbacks to be nnx.train.Callback objects, got {callback!r}")
         if self._schedule is not None:
             own.append(self._schedule)
         if verbose is not False and not any(isinstance(c, ProgressBar) for c in own):
@@ -251,7 +241,7 @@ class Trainer:
         self._call("on_epoch_end")
         self._safe_point()
 
-    def _remaining(self, loader: Any) -> Iterator[tuple]:
+    def _remaining(self, loader: Any) -> Generator[tuple, None, None]:
         """The batches of this epoch that are left; a loader without a state of its own is wound forward."""
         skip = 0 if hasattr(loader, "load_state_dict") else self.batch
         batches = iter(loader)
@@ -334,9 +324,7 @@ class Trainer:
         size = _check.integer("Trainer.evaluate", "batch_size", batch_size, 1)
         return self._measure("Trainer.evaluate", x, y, size, lambda: None)
 
-    def _measure(
-        self, owner: str, x: Any, y: Any, batch_size: int, pause: Callable[[], None]
-    ) -> dict[str, float]:
+    def _measure(self, owner: str, x: Any, y: Any, batch_size: int, pause: Callable[[], None]) -> dict[str, float]:
         from nnx.data import ArrayDataset, DataLoader
 
         if y is not None:
@@ -370,8 +358,8 @@ class Trainer:
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Take over everything that a checkpoint holds, or nothing if it does not fit.
 
-        ValueError (or KeyError for names) for a file that is no checkpoint, or one of another model, optimizer, data set
-        or set of callbacks. `fit(resume=path)` calls it at the right moment.
+        ValueError (or KeyError for names) for a file that is no checkpoint, or one of another model, optimizer, data
+        set or set of callbacks. `fit(resume=path)` calls it at the right moment.
         """
         state = read_checkpoint(path)
         before = self._state()
@@ -457,9 +445,7 @@ def _is_loader(x: Any) -> bool:
 def _pair(validation: Any) -> tuple[Any, Any]:
     if isinstance(validation, (tuple, list)):
         if len(validation) != 2:
-            raise ValueError(
-                f"Trainer.fit: expected validation to be (x, y) or a loader, got {len(validation)} items"
-            )
+            raise ValueError(f"Trainer.fit: expected validation to be (x, y) or a loader, got {len(validation)} items")
         return validation[0], validation[1]
     return validation, None
 

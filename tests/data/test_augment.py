@@ -220,6 +220,9 @@ def test_uint8_stays_in_range_and_rounds():
     assert y.max() == 255  # cut off, not wrapped around
     noisy = GaussianNoise(200)(x, rng())
     assert noisy.min() == 0 and noisy.max() == 255
+    picture = images(dtype=np.uint8)
+    exact = RandomRotation(20)(picture.astype(np.float32), rng())
+    np.testing.assert_array_equal(RandomRotation(20)(picture, rng()), np.rint(exact))
     ramp = np.tile(np.array([0, 1], np.uint8), (1, 1, 1, 4))
     np.testing.assert_array_equal(
         RandomRotation((180, 180))(ramp, rng())[0, 0, 0], ramp[0, 0, 0, ::-1]

@@ -184,6 +184,10 @@ def test_stratified_split_is_exact_where_it_can_be():
     assert np.bincount(labels[train]).tolist() == [30, 18, 12]
     assert np.bincount(labels[validation]).tolist() == [10, 6, 4]
     assert np.bincount(labels[test]).tolist() == [10, 6, 4]
+    # A class of one sample goes where most of its share lies.
+    lonely = np.array([0] + [1] * 9)
+    assert 0 in split_indices(10, (0.8, 0.2), stratify=lonely)[0]
+    assert 0 in split_indices(10, (0.2, 0.8), stratify=lonely)[1]
     names = np.array(["a", "b"])[labels % 2]
     assert len(split_indices(100, stratify=names)[1]) == 20
 

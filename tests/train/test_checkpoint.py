@@ -34,9 +34,7 @@ def schedule(trainer_optimizer, kind):
     rates = optim.lr_scheduler
     return {
         None: lambda: None,
-        "onecycle": lambda: rates.OneCycleLR(
-            trainer_optimizer, 0.1, total_steps=15, cycle_momentum=False
-        ),
+        "onecycle": lambda: rates.OneCycleLR(trainer_optimizer, 0.1, total_steps=15, cycle_momentum=False),
         "exponential": lambda: rates.ExponentialLR(trainer_optimizer, 0.7),
         "cosine": lambda: rates.CosineAnnealingLR(trainer_optimizer, 3),
     }[kind]()
@@ -89,9 +87,7 @@ def test_resuming_anywhere_gives_the_same_bits(toy, tmp_path, optimizer, kind):
 @pytest.mark.parametrize("prefetch", [0, 3])
 def test_resuming_a_loader(toy, tmp_path, prefetch):
     def loader():
-        return nnx.data.DataLoader(
-            (toy.x, toy.y), 9, shuffle=True, seed=3, prefetch=prefetch, transform=toy.jitter
-        )
+        return nnx.data.DataLoader((toy.x, toy.y), 9, shuffle=True, seed=3, prefetch=prefetch, transform=toy.jitter)
 
     plain = make(toy, "Adam", None)
     plain.fit(loader(), epochs=2, callbacks=[Checkpoint(tmp_path, every_steps=3)], verbose=False)
@@ -423,9 +419,7 @@ def test_kill_9_and_resume(toy, tmp_path, mode):
     program = PROGRAM.format(here=str(Path(__file__).parent))
 
     def run(mode):
-        result = subprocess.run(
-            [sys.executable, "-c", program, mode, str(tmp_path)], capture_output=True, check=False
-        )
+        result = subprocess.run([sys.executable, "-c", program, mode, str(tmp_path)], capture_output=True, check=False)
         return result.returncode, result.stderr.decode()
 
     assert run(mode)[0] == -9

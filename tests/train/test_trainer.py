@@ -180,9 +180,7 @@ def test_schedulers(toy, every):
         schedule = nnx.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
         expected = [0.1, 0.05, 0.025]
     else:
-        schedule = nnx.optim.lr_scheduler.OneCycleLR(
-            optimizer, 0.1, total_steps=15, cycle_momentum=False
-        )
+        schedule = nnx.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=15, cycle_momentum=False)
         twin = nnx.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
         rates = []
         other = nnx.optim.lr_scheduler.OneCycleLR(twin, 0.1, total_steps=15, cycle_momentum=False)
