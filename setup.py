@@ -313,6 +313,7 @@ class BuildExt(build_ext):
         with ThreadPoolExecutor(JOBS) as pool:
             objects = list(pool.map(lambda job: self.compile_one(*job), jobs))
         owners[0].extra_objects = objects
+        owners[0].depends = [*owners[0].depends, *objects]  # link again when one is new
 
     def compile_one(self, source, depends, label, flags, macros):
         folder = Path(self.build_temp, "simd", label)

@@ -83,9 +83,7 @@ def test_hand_over(benchmark, monkeypatch, size, prefetch):
     benchmark.group = f"100 batches of {size:,} bytes"
     rows = np.random.default_rng(0).random((1600, size // 16 // 4), dtype=np.float32)
     options = dict(batch_size=16, shuffle=True, seed=0)
-    assert_same_epoch(
-        DataLoader(rows, prefetch=prefetch, **options), DataLoader(rows, prefetch=0, **options)
-    )
+    assert_same_epoch(DataLoader(rows, prefetch=prefetch, **options), DataLoader(rows, prefetch=0, **options))
     benchmark(drain, DataLoader(rows, prefetch=prefetch, **options))
 
 
@@ -97,9 +95,7 @@ def test_overlap(benchmark, images, labels, prefetch):
     work = np.random.default_rng(2).random(20_000)
 
     def consume(prefetch):
-        loader = DataLoader(
-            (images, labels), BATCH, True, seed=0, prefetch=prefetch, transform=crop
-        )
+        loader = DataLoader((images, labels), BATCH, True, seed=0, prefetch=prefetch, transform=crop)
         total = 0.0
         for x, _ in loader:
             total += x[0, 0, 0, 0] + np.sort(work)[0]
@@ -166,7 +162,5 @@ def test_augment(benchmark, images, name, kind):
         batch = (batch * 255).astype(np.uint8)
     ours, plain = PAIRS[name]
     # Coordinates up to 32 in float32 are off by about 1e-6 pixels.
-    np.testing.assert_allclose(
-        ours(batch, np.random.default_rng(5)), plain(batch, np.random.default_rng(5)), atol=1e-5
-    )
+    np.testing.assert_allclose(ours(batch, np.random.default_rng(5)), plain(batch, np.random.default_rng(5)), atol=1e-5)
     benchmark(ours if kind == "nnx" else plain, batch, np.random.default_rng(5))

@@ -55,18 +55,7 @@ cdef enum:
 
 # -- arguments --------------------------------------------------------------------------------------
 
-cdef struct Image:
-    # a batch of images of 1 to 3 dimensions; missing axes have length 1. Strides in numbers.
-    void *data
-    Py_ssize_t images
-    Py_ssize_t channels
-    Py_ssize_t size[3]
-    Py_ssize_t image
-    Py_ssize_t channel
-    Py_ssize_t stride[3]
-
-
-cdef int _image(cnp.ndarray a, int kind, bint channels_last, str kernel, str argument, Image *result) except -1:
+cdef int read_image(cnp.ndarray a, int kind, bint channels_last, str kernel, str argument, Image *result) except -1:
     """Read the shape and strides of an (N, C, 1-3 axes) array; `channels_last`: it must be dense in that order."""
     if real_type(a, kernel, argument) != kind:
         raise TypeError(f"{kernel}: expected arrays of one dtype, got {argument} of {a.dtype}")
@@ -329,9 +318,9 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stri
     cdef int kind = real_type(y, "conv.forward", "y")
     check_threads(num_threads, "conv.forward")
     check_writeable(y, "conv.forward", "y")
-    _image(x, kind, False, "conv.forward", "x", &X)
-    _image(w, kind, False, "conv.forward", "w", &W)
-    _image(y, kind, True, "conv.forward", "y", &Y)
+    read_image(x, kind, False, "conv.forward", "x", &X)
+    read_image(w, kind, False, "conv.forward", "w", &W)
+    read_image(y, kind, True, "conv.forward", "y", &Y)
     _geometry(stride, padding, dilation, "conv.forward", &g)
     _weights(&W, &X, &Y, groups, "conv.forward")
     cdef cnp.ndarray b = _bias(bias, kind, W.images, "conv.forward")
@@ -395,9 +384,9 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple 
     cdef int kind = real_type(gx, "conv.data_grad", "gx")
     check_threads(num_threads, "conv.data_grad")
     check_writeable(gx, "conv.data_grad", "gx")
-    _image(gx, kind, True, "conv.data_grad", "gx", &X)
-    _image(w, kind, False, "conv.data_grad", "w", &W)
-    _image(gy, kind, False, "conv.data_grad", "gy", &Y)
+    read_image(gx, kind, True, "conv.data_grad", "gx", &X)
+    read_image(w, kind, False, "conv.data_grad", "w", &W)
+    read_image(gy, kind, False, "conv.data_grad", "gy", &Y)
     _geometry(stride, padding, dilation, "conv.data_grad", &g)
     _weights(&W, &X, &Y, groups, "conv.data_grad")
     cdef cnp.ndarray b = _bias(bias, kind, X.channels, "conv.data_grad")
@@ -505,9 +494,9 @@ def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple stride, tup
     cdef int kind = real_type(gw, "conv.weight_grad", "gw")
     check_threads(num_threads, "conv.weight_grad")
     check_writeable(gw, "conv.weight_grad", "gw")
-    _image(x, kind, False, "conv.weight_grad", "x", &X)
-    _image(gw, kind, False, "conv.weight_grad", "gw", &W)
-    _image(gy, kind, True, "conv.weight_grad", "gy", &Y)
+    read_image(x, kind, False, "conv.weight_grad", "x", &X)
+    read_image(gw, kind, False, "conv.weight_grad", "gw", &W)
+    read_image(gy, kind, True, "conv.weight_grad", "gy", &Y)
     _geometry(stride, padding, dilation, "conv.weight_grad", &g)
     _weights(&W, &X, &Y, groups, "conv.weight_grad")
     if cnp.PyArray_SIZE(gw) == 0:
@@ -520,8 +509,8 @@ def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple stride, tup
 
 cdef int _weight_grad(real *gw, Image X, Image W, Image Y, Geometry g, Py_ssize_t groups,
                       int num_threads) except -1:
-    """Pixels are cut into a fixed number of chunks. Each sums its tiles into a partial gradient (taps, C, F); the partial
-    gradients are added in order."""
+    """Pixels are cut into a fixed number of chunks. Each sums its tiles into a partial gradient (F, taps, C), depthwise
+    (taps, C); the partial gradients are added in order."""
     cdef nnx_view v
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef const nnx_conv *conv = <const nnx_conv *> table().conv
@@ -534,14 +523,14 @@ cdef int _weight_grad(real *gw, Image X, Image W, Image Y, Geometry g, Py_ssize_
     _input_view(&v, &X, &W, &Y, &g, offsets)
     cdef Py_ssize_t rows = _rows(&v, Y.images), size = T * C * F
     cdef Py_ssize_t block = C if depthwise else min(C, CHANNEL_BLOCK), blocks = (C + block - 1) // block
-    cdef Py_ssize_t tile = _tile_rows(rows, (T * block + F) * sizeof(real))
+    cdef Py_ssize_t tile = _tile_rows(rows, (2 * T * block + F) * sizeof(real))
     cdef Py_ssize_t tiles = (rows + tile - 1) // tile
     cdef Py_ssize_t chunks = min(tiles, CHUNKS, max(PARTIAL_BYTES // (size * <Py_ssize_t> sizeof(real)), 2))
     cdef Py_ssize_t per_chunk, scratch, group, task, chunk, t, first, count, channels, i, c, f, k, at
     if chunks < 1:
         chunks = 1
     per_chunk = (tiles + chunks - 1) // chunks
-    scratch = tile * (T * block + (F + panel - 1) // panel * panel) + 16
+    scratch = tile * (T * block + (T * block + panel - 1) // panel * panel) + 16
     cdef real *partial = NULL
     cdef real *buffer = NULL
     cdef const real *x
@@ -563,7 +552,7 @@ cdef int _weight_grad(real *gw, Image X, Image W, Image Y, Geometry g, Py_ssize_
                         for t in range(T):
                             total = 0
                             for chunk in range(chunks):
-                                total = total + partial[((chunk * T + t) * C + c) * F + f]
+                                total = total + partial[((chunk * F + f) * T + t) * C + c]
                             at = (t // W.size[2] // W.size[1] * W.stride[0] + t // W.size[2] % W.size[1] * W.stride[1]
                                   + t % W.size[2] * W.stride[2])
                             if depthwise:
@@ -582,40 +571,45 @@ cdef void _weight_task(const nnx_view *view, const nnx_gemm *gemm, const nnx_con
                        Py_ssize_t tile, Py_ssize_t per_chunk, bint depthwise, const real *x, Py_ssize_t channel,
                        const real *gy, Py_ssize_t gy_stride, Py_ssize_t panel, real *partial,
                        real *scratch) noexcept nogil:
-    """partial[t, c, :] for the channels of one block = sum over the chunk's tiles of columns' . gy."""
+    """partial[f, t, c] for the channels c of one block = sum over the chunk's tiles of gy' . columns."""
     cdef nnx_view v = view[0]
-    cdef Py_ssize_t start = number * block, t, i, first, count, tap
-    cdef real *packed
+    cdef Py_ssize_t start = number * block, t, f, first, count, tap, K
+    cdef real *packed = scratch + tile * T * block
     v.channels = min(block, C - start)
-    for tap in range(T):
-        memset(partial + (tap * C + start) * F, 0, v.channels * F * sizeof(real))
+    K = T * v.channels
+    for f in range(F):
+        for tap in range(T):
+            memset(partial + (f * T + tap) * C + start, 0, v.channels * sizeof(real))
     for t in range(chunk * per_chunk, (chunk + 1) * per_chunk):
         first = t * tile
         if first >= rows:
             break
         count = min(tile, rows - first)
-        if depthwise:
-            if real is float:
-                conv.depthwise_weight_f32(&v, x, first, count, gy + first * gy_stride, partial)
-            else:
-                conv.depthwise_weight_f64(&v, x, first, count, gy + first * gy_stride, partial)
-            continue
-        packed = scratch + tile * T * block
         if real is float:
+            if depthwise:
+                conv.depthwise_weight_f32(&v, x, first, count, gy + first * gy_stride, partial)
+                continue
             conv.gather_f32(&v, x + start * channel, first, count, scratch)
-            gemm.pack_f32(count, F, gy + first * gy_stride, gy_stride, 1, packed)
             if v.channels == C:
-                gemm.gemm_f32(T * C, F, count, scratch, 1, T * C, packed, count, partial, F, 1, 1, NULL, NULL)
-            else:
-                for tap in range(T):
-                    gemm.gemm_f32(v.channels, F, count, scratch + tap * v.channels, 1, T * v.channels, packed, count,
-                                  partial + (tap * C + start) * F, F, 1, 1, NULL, NULL)
+                gemm.pack_f32(count, K, scratch, K, 1, packed)
+                gemm.gemm_f32(F, K, count, gy + first * gy_stride, 1, gy_stride, packed, count, partial, K, 1, 1,
+                              NULL, NULL)
+                continue
+            for tap in range(T):
+                gemm.pack_f32(count, v.channels, scratch + tap * v.channels, K, 1, packed)
+                gemm.gemm_f32(F, v.channels, count, gy + first * gy_stride, 1, gy_stride, packed, count,
+                              partial + tap * C + start, T * C, 1, 1, NULL, NULL)
         else:
+            if depthwise:
+                conv.depthwise_weight_f64(&v, x, first, count, gy + first * gy_stride, partial)
+                continue
             conv.gather_f64(&v, x + start * channel, first, count, scratch)
-            gemm.pack_f64(count, F, gy + first * gy_stride, gy_stride, 1, packed)
             if v.channels == C:
-                gemm.gemm_f64(T * C, F, count, scratch, 1, T * C, packed, count, partial, F, 1, 1, NULL, NULL)
-            else:
-                for tap in range(T):
-                    gemm.gemm_f64(v.channels, F, count, scratch + tap * v.channels, 1, T * v.channels, packed, count,
-                                  partial + (tap * C + start) * F, F, 1, 1, NULL, NULL)
+                gemm.pack_f64(count, K, scratch, K, 1, packed)
+                gemm.gemm_f64(F, K, count, gy + first * gy_stride, 1, gy_stride, packed, count, partial, K, 1, 1,
+                              NULL, NULL)
+                continue
+            for tap in range(T):
+                gemm.pack_f64(count, v.channels, scratch + tap * v.channels, K, 1, packed)
+                gemm.gemm_f64(F, v.channels, count, gy + first * gy_stride, 1, gy_stride, packed, count,
+                              partial + tap * C + start, T * C, 1, 1, NULL, NULL)

@@ -342,12 +342,8 @@ cdef int _product(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bia
                   int method) except -1:
     cdef bint small = <double> A.rows * A.columns * B.columns <= BLAS_LIMIT
     cdef bint blas = _fits_blas(&A) and _fits_blas(&B) and _fits_blas(&C) and A.columns > 0
-    cdef const char *level = table().level
-    cdef bint wide = level[0] == b"v" and level[1] >= b"3"
-    if method == AUTO and not small and wide:
-        blas = False  # our kernels win from AVX2 on; benchmarks/NOTES.md has the table
-    if method == KERNEL:
-        blas = False
+    if method == KERNEL or (method == AUTO and not small):
+        blas = False  # beyond one BLAS call our kernels win, at every level: benchmarks/NOTES.md has the table
     if A.rows <= 2 and not small and method == AUTO and A.columns > 0:
         if _few_rows[real](A, B, C, column_bias, row_bias, num_threads):
             return 0

@@ -1,8 +1,8 @@
 """Optimizer steps: one call updates a list of parameters, in blocks that threads share out.
 
-Every step takes lists with one array per parameter. The arrays of a row have the same shape, strides and type and are dense
-in memory. A step returns False and touches nothing if arrays share memory: blocks would race then, and rows would no longer
-be updated one after the other.
+Every step takes lists with one array per parameter. The arrays of a row have the same shape, strides and type and are
+dense in memory. A step returns False and touches nothing if arrays share memory: blocks would race then, and rows would
+no longer be updated one after the other.
 """
 
 from libc.stdlib cimport calloc, free, qsort
@@ -74,14 +74,14 @@ cdef struct Table:  # arrays as pointers, and how their elements are cut into bl
 
 
 cdef class Rows:
-    """The checked arrays of a call. Holds them, so that they outlive the call whatever other threads do to the lists."""
+    """The checked arrays of a call. Holds them: they outlive the call whatever other threads do to the lists."""
     cdef Table t
     cdef int kind  # NPY_FLOAT or NPY_DOUBLE
     cdef bint overlapping
     cdef tuple columns
 
     def __cinit__(self, str kernel, tuple names, tuple columns, tuple written):
-        """`written` tells for each column whether the kernel writes it. The first column sets the layout of each row."""
+        """`written` tells which columns the kernel writes. The first column sets the layout of each row."""
         cdef Py_ssize_t row, used = 0
         cdef int column
         cdef cnp.ndarray a, first

@@ -137,7 +137,7 @@ def _set_threads(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> int:
     import nnx
     from nnx.train import Checkpoint, StopOnNaN, Trainer
-    from nnx.train.run import Images, augmentation, make_optimizer
+    from nnx.train.run import make_optimizer
 
     _set_threads(arguments)
     run, data, resume = _prepare(arguments)
@@ -148,16 +148,9 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     nnx.manual_seed(settings.seed)
     model = run.build()
-    training = Images(data.x_train, data.y_train, run.mean, run.std)
-    loader = nnx.data.DataLoader(
-        training,
-        settings.batch_size,
-        shuffle=True,
-        seed=settings.seed,
-        transform=augmentation(settings.augment, run.shape),
-    )
-    test = nnx.data.DataLoader(run.images(data.x_test, data.y_test), 256)
-    model.predict(training.gather([0])[0])  # a model that does not fit fails here, before anything is written
+    model.predict(run.prepare(data.x_train[:1]))  # a model that does not fit fails here, before anything is written
+    loader = run.training_batches(data.x_train, data.y_train)
+    test = run.test_batches(data.x_test, data.y_test)
     optimizer, schedule = make_optimizer(settings, model, settings.epochs * len(loader))
     trainer = Trainer(model, nnx.nn.CrossEntropyLoss(), optimizer, scheduler=schedule)
     print(
@@ -329,7 +322,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     model = run.trained_model()
     x, y = _test_images(run, arguments)
     trainer = Trainer(model, nnx.nn.CrossEntropyLoss(), metrics=("accuracy",))
-    result = trainer.evaluate(nnx.data.DataLoader(run.images(x, y), 256))
+    result = trainer.evaluate(run.test_batches(x, y))
     print(f"{run.builder} on {len(y):,} test images, loss {result['loss']:.4f}")
     print(f"test accuracy {round(result['accuracy'], 4):.4f}")
     return 0
@@ -384,8 +377,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     x = nnx.data.read_images(arguments.images, size=run.shape[1:], mode=mode, dtype="uint8")
     if arguments.invert:
         x = 255 - x
-    batch, _ = run.images(x, np.zeros(len(x), np.int64)).gather(np.arange(len(x)))
-    probabilities = nnx.softmax(model.predict(batch), dim=1).numpy()
+    probabilities = nnx.softmax(model.predict(run.prepare(x)), dim=1).numpy()
     for path, row in zip(arguments.images, probabilities, strict=True):
         best = np.argsort(-row, kind="stable")[:top]
         print(f"{path}\t" + "\t".join(f"{run.classes[i]} {row[i]:.4f}" for i in best))

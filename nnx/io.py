@@ -114,7 +114,8 @@ def load_with_metadata(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarr
         raise ValueError(
             f"load: expected {name!r} to be a safetensors file, got {_content(data)} ({error}).{_hint(data)}"
         ) from None
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
+    entry: dict[str, Any]
     for key, entry in entries:
         dtype = _DTYPES.get(entry["dtype"])
         if dtype is None:

@@ -42,6 +42,7 @@ def gradcheck(
     function: Callable[..., Any],
     inputs: Any,
     *,
+    module: Any = None,
     wrt: Sequence[int] | None = None,
     mode: str = "full",
     eps: float = 1e-6,
@@ -53,7 +54,9 @@ def gradcheck(
 
     ``(f(x + h d) - f(x - h d)) / 2h`` must equal ``J d``, where J comes from backward.
 
-    function:   takes `inputs`, returns a Tensor or several; a Module's parameters are checked too
+    function:   takes `inputs`, returns a Tensor or several
+    module:     a Module that `function` uses, whose parameters are checked too; None means `function`
+                itself, if it is one
     inputs:     an array or Tensor of float64, or a tuple of these and of anything else (integer
                 arrays, None, ...), which is passed on as it is
     wrt:        indexes of the inputs to check; None means every floating-point one
@@ -80,7 +83,7 @@ def gradcheck(
     atol = _check.real("gradcheck", "atol", atol, 0)
     rng = np.random.default_rng(0) if generator is None else _random.generator(generator)
     args = inputs if isinstance(inputs, tuple) else (inputs,)
-    with _Probe(function, args, wrt) as probe:
+    with _Probe(function, args, wrt, function if module is None else module) as probe:
         y = probe.outputs(probe.point)
         probe.require_repeatable(y)
         check = _Check(probe, y, eps, rtol, atol)
@@ -96,14 +99,11 @@ def gradcheck(
 class _Probe:
     """The function as a map from a list of float64 arrays (`point`) to a list of float64 arrays."""
 
-    def __init__(
-        self, function: Callable[..., Any], args: tuple, wrt: Sequence[int] | None
-    ) -> None:
-        self.function = function
-        self.originals = args
+    def __init__(self, function: Callable[..., Any], args: tuple, wrt: Sequence[int] | None, module: Any) -> None:
+        self.function, self.module = function, module
         self.args = [a.data if isinstance(a, Tensor) else a for a in args]
         self.slots = self._float_inputs(wrt)
-        named = getattr(function, "named_parameters", None)
+        named = getattr(module, "named_parameters", None)
         found = [(n, p) for n, p in named() if p.requires_grad] if named is not None else []
         for name, p in found:
             if p.dtype != np.float64:
@@ -118,8 +118,7 @@ class _Probe:
         self.stored = [p.data for p in self.parameters]
         self.point = [np.array(self.args[i]) for i in self.slots] + [d.copy() for d in self.stored]
         self.fixed = [
-            a.copy() if isinstance(a, np.ndarray) and i not in self.slots else None
-            for i, a in enumerate(self.args)
+            a.copy() if isinstance(a, np.ndarray) and i not in self.slots else None for i, a in enumerate(self.args)
         ]
 
     def _float_inputs(self, wrt: Sequence[int] | None) -> list[int]:
@@ -143,7 +142,7 @@ class _Probe:
 
     def __enter__(self) -> _Probe:
         self.random = _random.get_state()
-        buffers = getattr(self.function, "named_buffers", None)
+        buffers = getattr(self.module, "named_buffers", None)
         found = [b for _, b in buffers()] if buffers is not None else []
         self.buffers = [(b, b.copy()) for b in found if b is not None]
         self.grads = [p.grad for p in self.parameters]
@@ -167,13 +166,9 @@ class _Probe:
         outputs = list(result) if isinstance(result, (tuple, list)) else [result]
         for i, y in enumerate(outputs):
             if not isinstance(y, Tensor):
-                raise TypeError(
-                    f"gradcheck: expected function to return Tensors, got {type(y).__name__}"
-                )
+                raise TypeError(f"gradcheck: expected function to return Tensors, got {type(y).__name__}")
             if y.dtype.kind == "f" and y.dtype != np.float64:
-                raise TypeError(
-                    f"gradcheck: expected results of dtype float64, got {y.dtype} in output {i}"
-                )
+                raise TypeError(f"gradcheck: expected results of dtype float64, got {y.dtype} in output {i}")
         return [y for y in outputs if y.dtype == np.float64]
 
     def outputs(self, point: list[np.ndarray]) -> np.ndarray:
@@ -209,14 +204,10 @@ class _Probe:
             rows.append(first)
         for name, before, after in zip(self.names, self.point, [*given, *params], strict=True):
             if before.tobytes() != after.tobytes():
-                raise GradientError(
-                    f"gradcheck: expected {name} to stay as it is, but it was changed"
-                )
+                raise GradientError(f"gradcheck: expected {name} to stay as it is, but it was changed")
         return rows
 
-    def _backward(
-        self, outputs: list[Tensor], leaves: list[Tensor], cotangent: np.ndarray
-    ) -> list[np.ndarray]:
+    def _backward(self, outputs: list[Tensor], leaves: list[Tensor], cotangent: np.ndarray) -> list[np.ndarray]:
         tensors = [*leaves, *self.parameters]
         for t in tensors:
             t.grad = None
@@ -229,9 +220,7 @@ class _Probe:
             before = g.copy()
             y.backward(g, retain_graph=True)
             if g.tobytes() != before.tobytes():
-                raise GradientError(
-                    "gradcheck: expected the output's gradient to stay as it is, but it was changed"
-                )
+                raise GradientError("gradcheck: expected the output's gradient to stay as it is, but it was changed")
         for name, t in zip(self.names, tensors, strict=True):
             if t.grad is not None and (t.grad.shape != t.shape or t.grad.dtype != t.dtype):
                 raise GradientError(
@@ -252,9 +241,7 @@ class _Probe:
     def require_unchanged(self) -> None:
         for i, (original, copy) in enumerate(zip(self.args, self.fixed, strict=True)):
             if copy is not None and original.tobytes() != copy.tobytes():
-                raise GradientError(
-                    f"gradcheck: expected input {i} to stay as it is, but it was changed"
-                )
+                raise GradientError(f"gradcheck: expected input {i} to stay as it is, but it was changed")
 
 
 class _Check:
@@ -304,11 +291,13 @@ class _Check:
             todo = ~(error <= 1)  # so that NaN counts as an error
             middle = (left + right) / 2
             numeric[todo] = middle[todo]
-            error[todo] = np.abs(middle - analytic)[todo] / accepted
+            with np.errstate(invalid="ignore"):  # an infinite gradient is wrong, not a warning
+                error[todo] = np.abs(middle - analytic)[todo] / accepted
+                low = np.minimum(left, right) - accepted
+                high = np.maximum(left, right) + accepted
             wrong = ~(error <= 1)
             if not wrong.any():
                 break
-            low, high = np.minimum(left, right) - accepted, np.maximum(left, right) + accepted
             kink = wrong & (high - low > 4 * accepted) & (low <= analytic) & (analytic <= high)
         kink &= wrong
         wrong &= ~kink
@@ -369,16 +358,12 @@ class _Check:
             x += 1e-4 * float(np.abs(x).max(initial=1e-3)) * _away_from_zero(rng, x.shape)
         self.y = self.probe.outputs(self.probe.point)
 
-    def _project(
-        self, k: int, d: np.ndarray, v: np.ndarray, g: np.ndarray
-    ) -> tuple[bool, bool, float]:
-        analytic = np.array([(g * d).sum()])
-        wrong, kink, numeric = self.compare(k, d, v, analytic, float(np.sqrt((g * g).sum())))
+    def _project(self, k: int, d: np.ndarray, v: np.ndarray, g: np.ndarray) -> tuple[bool, bool, float]:
+        analytic = np.array([_dot(g, d)])
+        wrong, kink, numeric = self.compare(k, d, v, analytic, _dot(g, g) ** 0.5)
         return bool(wrong[0]), bool(kink[0]), float(numeric[0])
 
-    def _locate(
-        self, k: int, d: np.ndarray, v: np.ndarray, g: np.ndarray
-    ) -> tuple[tuple[int, ...], float, float]:
+    def _locate(self, k: int, d: np.ndarray, v: np.ndarray, g: np.ndarray) -> tuple[tuple[int, ...], float, float]:
         """Halve the direction, keeping the half with the larger error, down to one element."""
         alive = np.arange(g.size)
         while alive.size > 1:
@@ -387,10 +372,15 @@ class _Check:
             for half in halves:
                 part = np.zeros(g.shape)
                 part.flat[half] = d.flat[half]
-                errors.append(abs((g * part).sum() - self._project(k, part, v, g)[2]))
+                errors.append(abs(_dot(g, part) - self._project(k, part, v, g)[2]))
             alive = halves[int(np.argmax(errors))]
         j = int(alive[0])
         return _index(g.shape, j), float(g.flat[j]), self._project(k, _unit(g.shape, j), v, g)[2]
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> float:
+    with np.errstate(all="ignore"):
+        return float((a * b).sum())
 
 
 def _unit(shape: tuple[int, ...], j: int) -> np.ndarray:
@@ -417,11 +407,9 @@ def _describe(name: str, failures: list[tuple[tuple[int, ...], float, float]], t
     )
     if total:
         text += f"; {len(failures)} of {total} entries of its Jacobian are wrong"
-    slopes = [(a, n) for _, a, n in failures if abs(n) > 1e-6]
-    if slopes:
-        ratios = np.array([a / n for a, n in slopes])
-        if np.ptp(ratios) < 1e-3 and len(slopes) == len(failures):
-            text += f", all by the factor {ratios.mean():.6g}" if len(ratios) > 1 else ""
+    ratios = np.array([a / n for _, a, n in failures if abs(n) > 1e-6 and abs(a) < np.inf])
+    if len(ratios) == len(failures) > 1 and np.ptp(ratios) < 1e-3:
+        text += f", all by the factor {ratios.mean():.6g}"
     return text
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 
 import numpy as np
 import pytest
@@ -12,9 +14,7 @@ import nnx
 
 # no deadline: tests never time, and the first example pays for imports; CI draws the same examples
 # every time
-settings.register_profile(
-    "default", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
@@ -33,3 +33,14 @@ def _fresh_state():
     yield
     if nnx.get_num_threads() != threads:
         nnx.set_num_threads(threads)
+
+
+@pytest.fixture
+def every_kernel_threaded(monkeypatch):
+    """Kernels use all threads, however small their input is."""
+    from nnx.backends import cpu
+
+    for info in pkgutil.iter_modules(cpu.__path__):
+        module = importlib.import_module(f"{cpu.__name__}.{info.name}")
+        if hasattr(module, "threads_for"):
+            monkeypatch.setattr(module, "threads_for", lambda elements, cost=1.0: nnx.get_num_threads())

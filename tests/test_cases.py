@@ -245,20 +245,6 @@ def test_nan_is_passed_on(case, rng):
 # -- threads ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def every_kernel_threaded(monkeypatch):
-    """Kernels use all threads, however small their input is."""
-    import importlib
-    import pkgutil
-
-    from nnx.backends import cpu
-
-    for info in pkgutil.iter_modules(cpu.__path__):
-        module = importlib.import_module(f"{cpu.__name__}.{info.name}")
-        if hasattr(module, "threads_for"):
-            monkeypatch.setattr(module, "threads_for", lambda elements, cost=1.0: nnx.get_num_threads())
-
-
 @each_case
 @each_dtype
 def test_same_bits_for_any_number_of_threads(case, dtype, every_kernel_threaded, rng):

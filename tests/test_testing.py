@@ -61,6 +61,14 @@ def _zero_grad(needs, gy, x):
     return (None,)
 
 
+def _infinite_grad(needs, gy, x):
+    return (np.full_like(gy, np.inf),)
+
+
+def _nan_grad(needs, gy, x):
+    return (np.full_like(gy, np.nan),)
+
+
 PLANTED = {
     "factor two": (operation(np.sin, _factor_two_grad), ((4, 4),), "input 0", "factor 2"),
     "wrong sign": (operation(np.sin, _wrong_sign_grad), ((4, 4),), "input 0", "factor -1"),
@@ -68,6 +76,8 @@ PLANTED = {
     "transposed": (operation(np.matmul, _transposed_grad), ((4, 4), (4, 4)), "input 1", ""),
     "one element": (operation(np.sin, _one_element_grad), ((4, 4),), r"input 0 at \(1, 2\)", ""),
     "no gradient": (operation(np.sin, _zero_grad), ((4, 4),), "input 0", "factor 0"),
+    "infinite": (operation(np.sin, _infinite_grad), ((4, 4),), "input 0", "got inf"),
+    "nan": (operation(np.sin, _nan_grad), ((4, 4),), "input 0", "got nan"),
 }
 
 
@@ -252,6 +262,15 @@ def test_module_is_put_back(mode, rng):
     with pytest.raises(GradientError):
         gradcheck(Product(2.0), rng.standard_normal((2, 3)), mode=mode)
     assert module.a.data is data
+
+
+def test_module_inside_a_function(rng):
+    values = rng.standard_normal((2, 3))
+    right, wrong = Product(1.0), Product(2.0)
+    assert gradcheck(lambda x: right(x).sum(), values, module=right).checked == 6 + 3 + 3
+    with pytest.raises(GradientError, match="gradient of b at"):
+        gradcheck(lambda x: wrong(x).sum(), values, module=wrong)
+    assert gradcheck(lambda x: wrong(x).sum(), values).checked == 6
 
 
 def test_frozen_parameters_are_not_checked(rng):

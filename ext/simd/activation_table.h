@@ -1,4 +1,25 @@
 /* Kernels of the family "activation": X(result, name, (arguments)), see table.h. */
+#define NNX_MAP1(X, REAL, name) X(void, name, (const REAL *x, REAL *out, ptrdiff_t n, const REAL *p))
+#define NNX_MAP2(X, REAL, name) \
+    X(void, name, (const REAL *x, const REAL *z, REAL *out, ptrdiff_t n, const REAL *p))
+#define NNX_ACTIVATION(X, REAL, name) \
+    NNX_MAP1(X, REAL, name) \
+    NNX_MAP2(X, REAL, name##_backward)
+
 #define NNX_TABLE_activation(X, REAL) \
-    X(void, relu, (const REAL *x, REAL *y, ptrdiff_t n)) \
-    X(void, relu_backward, (const REAL *gy, const REAL *y, REAL *gx, ptrdiff_t n))
+    NNX_ACTIVATION(X, REAL, relu) \
+    NNX_ACTIVATION(X, REAL, leaky_relu) \
+    NNX_ACTIVATION(X, REAL, hardtanh) \
+    NNX_ACTIVATION(X, REAL, elu) \
+    NNX_ACTIVATION(X, REAL, sigmoid) \
+    NNX_ACTIVATION(X, REAL, tanh) \
+    NNX_ACTIVATION(X, REAL, softplus) \
+    NNX_ACTIVATION(X, REAL, silu) \
+    NNX_ACTIVATION(X, REAL, mish) \
+    NNX_ACTIVATION(X, REAL, gelu) \
+    NNX_ACTIVATION(X, REAL, gelu_tanh) \
+    X(void, softmax, (const REAL *x, REAL *y, ptrdiff_t rows, ptrdiff_t n)) \
+    X(void, softmax_backward, (const REAL *gy, const REAL *y, REAL *gx, ptrdiff_t rows, ptrdiff_t n)) \
+    X(void, log_softmax, (const REAL *x, REAL *y, ptrdiff_t rows, ptrdiff_t n)) \
+    X(void, log_softmax_backward, (const REAL *gy, const REAL *y, REAL *gx, ptrdiff_t rows, ptrdiff_t n)) \
+    X(void, dropout, (const REAL *x, const unsigned char *keep, REAL *y, ptrdiff_t n, REAL scale))

@@ -115,18 +115,12 @@ static inline REAL NAME(expm1_reduced)(REAL r)
     return NAME(fma)(r * r, q, r);
 }
 
-/* exp(high + low) for a low that is small beside high. Any number, infinite ones included. */
+/* exp(high + low) for a low that is small beside high, and high where neither the result nor n below overflows its range:
+ * [-150, 89] for float, [-1000, 710] for double. */
 static inline REAL NAME(exp_sum)(REAL high, REAL low)
 {
-#if REAL_IS_FLOAT
-    const REAL bottom = -104, top = 89; /* beyond them the result is 0 or inf */
-#else
-    const REAL bottom = -746, top = 710;
-#endif
-    REAL x = high < bottom ? bottom : high;
-    x = x > top ? top : x;
-    const REAL n = NAME(fma)(x + low, NNX_LOG2E, NNX_MAGIC) - NNX_MAGIC;
-    REAL r = NAME(fma)(-n, NNX_LN2_HIGH, x);
+    const REAL n = NAME(fma)(high + low, NNX_LOG2E, NNX_MAGIC) - NNX_MAGIC;
+    REAL r = NAME(fma)(-n, NNX_LN2_HIGH, high);
     r = NAME(fma)(-n, NNX_LN2_LOW, r) + low;
     /* 2^n in two factors, as n may be out of the range of one; a denormal result is rounded once, by the last product */
     const REAL first = NAME(fma)(n, (REAL)0.5, NNX_MAGIC);
@@ -134,8 +128,12 @@ static inline REAL NAME(exp_sum)(REAL high, REAL low)
     return (1 + NAME(expm1_reduced)(r)) * NAME(power_of_two)(first) * NAME(power_of_two)(second);
 }
 
+/* exp(x) for any x. */
 static inline REAL NAME(exp)(REAL x)
 {
+    const REAL bottom = REAL_IS_FLOAT ? -104 : -746, top = REAL_IS_FLOAT ? 89 : 710; /* 0 and inf from here on */
+    x = x < bottom ? bottom : x;
+    x = x > top ? top : x;
     return NAME(exp_sum)(x, 0);
 }
 
@@ -195,15 +193,28 @@ static inline REAL NAME(log_above)(REAL x)
     return x != x ? x : NAME(fma)(n, NNX_LN2_HIGH, y);
 }
 
-/* P(X > x) for a standard normal X and x >= 0: exp(-x^2 / 2) R(x), R(x) = s p(1 - 2 s) with s = 5 / (5 + x). */
-static inline REAL NAME(normal_tail)(REAL x)
+/* 1 / (1 + exp(-x)), for negative x as exp(x) / (1 + exp(x)). */
+static inline REAL NAME(logistic)(REAL x)
+{
+    const REAL e = NAME(exp)(-NAME(abs)(x));
+    return (x >= 0 ? 1 : e) / (1 + e);
+}
+
+/* log(1 + exp(x)). */
+static inline REAL NAME(log_one_plus_exp)(REAL x)
+{
+    return (x > 0 ? x : 0) + NAME(log1p_unit)(NAME(exp)(-NAME(abs)(x)));
+}
+
+/* P(X > x) for a standard normal X and x >= 0: e R(x), with e = exp(-x^2 / 2), R(x) = s p(1 - 2 s) and s = 5 / (5 + x). */
+static inline REAL NAME(normal_tail)(REAL x, REAL *e)
 {
     const REAL far = REAL_IS_FLOAT ? 15 : 40; /* the result is 0 from here on */
     x = x > far ? far : x;
     /* x^2 / 2 as an exact square and a rest: rounded, it would cost the result x^2 / 2 ulp */
     const NNX_UNSIGNED mask = ~(NNX_UNSIGNED)(REAL_IS_FLOAT ? 0xfff : 0x7ffffff);
     const REAL top = NAME(from_bits)(NAME(bits)(x) & mask);
-    const REAL e = NAME(exp_sum)((REAL)-0.5 * (top * top), (REAL)-0.5 * ((x - top) * (x + top)));
+    *e = NAME(exp_sum)((REAL)-0.5 * (top * top), (REAL)-0.5 * ((x - top) * (x + top)));
     const REAL s = 5 / (5 + x), v = 1 - (s + s);
 #if REAL_IS_FLOAT
     REAL p = 8.1002563496e-5f; /* error 9.6e-9 */
@@ -240,7 +251,7 @@ static inline REAL NAME(normal_tail)(REAL x)
     p = fma_f64(p, v, -1.3307650057801132002e-1);
     p = fma_f64(p, v, 1.5383860995001259124e-1);
 #endif
-    return e * (s * p);
+    return *e * (s * p);
 }
 
 #undef NNX_MAGIC

@@ -32,42 +32,46 @@ static ptrdiff_t NAME(gemm_panel)(void)
     return PANEL;
 }
 
-/* out[ROWS x PANEL] = init + A[rows x depth] B[depth x PANEL]; `rows` and `columns_of_a` are constants where it is inlined.
- * A's element (i, k) is A[i * lda + k], or with by_columns A[k * lda + i]. */
-ALWAYS_INLINE void NAME(micro)(const int rows, const int by_columns, ptrdiff_t depth, const REAL *A, ptrdiff_t lda,
-                               const REAL *B, ptrdiff_t ldb, const REAL *init, ptrdiff_t ldi, REAL *out, ptrdiff_t ldo)
+/* out[ROWS x PANEL] = init + A[rows x depth] B[depth x PANEL]; constants where it is inlined: `rows`, `vectors` (1 computes the
+ * first half of the panel only) and `by_columns`. A's element (i, k) is A[i * lda + k], or with by_columns A[k * lda + i]. */
+ALWAYS_INLINE void NAME(micro)(const int rows, const int vectors, const int by_columns, ptrdiff_t depth, const REAL *A,
+                               ptrdiff_t lda, const REAL *B, const REAL *init, ptrdiff_t ldi, REAL *out, ptrdiff_t ldo)
 {
     NAME(vec) sum[ROWS][2];
     UNROLL(12)
     for (int i = 0; i < rows; i++) {
         sum[i][0] = LOAD(init + i * ldi);
-        sum[i][1] = LOAD(init + i * ldi + VLEN);
+        if (vectors == 2)
+            sum[i][1] = LOAD(init + i * ldi + VLEN);
     }
     for (ptrdiff_t k = 0; k < depth; k++) {
-        NAME(vec) b0 = LOAD(B + k * ldb), b1 = LOAD(B + k * ldb + VLEN);
+        NAME(vec) b0 = LOAD(B + k * PANEL), b1 = LOAD(B + k * PANEL + VLEN);
         UNROLL(12)
         for (int i = 0; i < rows; i++) {
             REAL a = by_columns ? A[k * lda + i] : A[i * lda + k];
             sum[i][0] += a * b0;
-            sum[i][1] += a * b1;
+            if (vectors == 2)
+                sum[i][1] += a * b1;
         }
     }
     UNROLL(12)
     for (int i = 0; i < rows; i++) {
         STORE(out + i * ldo, sum[i][0]);
-        STORE(out + i * ldo + VLEN, sum[i][1]);
+        if (vectors == 2)
+            STORE(out + i * ldo + VLEN, sum[i][1]);
     }
 }
 
 #define MICRO_CASE(n) \
     case n: \
-        NAME(micro)(n, by_columns, depth, A, lda, B, ldb, init, ldi, out, ldo); \
+        NAME(micro)(n, vectors, by_columns, depth, A, lda, B, init, ldi, out, ldo); \
         break;
 
-/* One function for each order of A, so that the compiler sees a constant; the number of rows is a constant per case. */
-ALWAYS_INLINE void NAME(micro_rows)(int rows, const int by_columns, ptrdiff_t depth, const REAL *A, ptrdiff_t lda,
-                                    const REAL *B, ptrdiff_t ldb, const REAL *init, ptrdiff_t ldi, REAL *out,
-                                    ptrdiff_t ldo)
+#define MICRO_ARGUMENTS \
+    ptrdiff_t depth, const REAL *A, ptrdiff_t lda, const REAL *B, const REAL *init, ptrdiff_t ldi, REAL *out, ptrdiff_t ldo
+
+/* The number of rows becomes a constant here, the two flags in the four functions below. */
+ALWAYS_INLINE void NAME(micro_rows)(int rows, const int vectors, const int by_columns, MICRO_ARGUMENTS)
 {
     switch (rows) {
         MICRO_CASE(1)
@@ -87,17 +91,17 @@ ALWAYS_INLINE void NAME(micro_rows)(int rows, const int by_columns, ptrdiff_t de
     }
 }
 
-static void NAME(micro_by_rows)(int rows, ptrdiff_t depth, const REAL *A, ptrdiff_t lda, const REAL *B, ptrdiff_t ldb,
-                                const REAL *init, ptrdiff_t ldi, REAL *out, ptrdiff_t ldo)
-{
-    NAME(micro_rows)(rows, 0, depth, A, lda, B, ldb, init, ldi, out, ldo);
-}
+typedef void (*NAME(micro_function))(int rows, MICRO_ARGUMENTS);
 
-static void NAME(micro_by_columns)(int rows, ptrdiff_t depth, const REAL *A, ptrdiff_t lda, const REAL *B,
-                                   ptrdiff_t ldb, const REAL *init, ptrdiff_t ldi, REAL *out, ptrdiff_t ldo)
-{
-    NAME(micro_rows)(rows, 1, depth, A, lda, B, ldb, init, ldi, out, ldo);
-}
+#define MICRO_VARIANT(name, vectors, by_columns) \
+    static void NAME(name)(int rows, MICRO_ARGUMENTS) \
+    { \
+        NAME(micro_rows)(rows, vectors, by_columns, depth, A, lda, B, init, ldi, out, ldo); \
+    }
+MICRO_VARIANT(micro_narrow_by_rows, 1, 0)
+MICRO_VARIANT(micro_narrow_by_columns, 1, 1)
+MICRO_VARIANT(micro_by_rows, 2, 0)
+MICRO_VARIANT(micro_by_columns, 2, 1)
 
 #if defined(__GNUC__)
 typedef BITS NAME(mask) __attribute__((vector_size(VECTOR_BYTES)));
@@ -204,7 +208,7 @@ static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptr
                 REAL *c = C + m * rsc + n * csc, *out = c;
                 REAL bias[PANEL] = {0};
                 ptrdiff_t ldi = 0, ldo = rsc;
-                const int direct = width == PANEL && csc == 1;
+                const int direct = (width == PANEL || width == VLEN) && csc == 1;
                 if (!direct) {
                     out = tile;
                     ldo = PANEL;
@@ -223,8 +227,10 @@ static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptr
                         memcpy(bias, column_bias + n, width * sizeof(REAL));
                     init = bias;
                 }
-                (by_columns ? NAME(micro_by_columns) : NAME(micro_by_rows))(rows, depth, a, lda, b, PANEL, init, ldi,
-                                                                            out, ldo);
+                const NAME(micro_function) micro = width > VLEN ? by_columns ? NAME(micro_by_columns) : NAME(micro_by_rows)
+                                                   : by_columns ? NAME(micro_narrow_by_columns)
+                                                                : NAME(micro_narrow_by_rows);
+                micro(rows, depth, a, lda, b, init, ldi, out, ldo);
                 if (!direct && rsc == 1)
                     for (int j = 0; j < width; j++)
                         for (int i = 0; i < rows; i++)
@@ -282,5 +288,7 @@ static void NAME(row_sums)(ptrdiff_t N, ptrdiff_t K, const REAL *x, ptrdiff_t in
 #undef LOAD
 #undef STORE
 #undef MICRO_CASE
+#undef MICRO_ARGUMENTS
+#undef MICRO_VARIANT
 #undef ALWAYS_INLINE
 #undef UNROLL

@@ -6,10 +6,11 @@
  * A narrow tile (a few channels) would give the vector units nothing to do. Where its rows lie end to end, `fold` of them
  * are taken as one wide row, whose column j belongs to channel j % width; what is left over is a last, shorter row.
  */
-#ifndef NNX_NORM_LIMITS
-#define NNX_NORM_LIMITS
+#ifndef NARROW
 #define NARROW 32 /* below this width rows are folded */
 #define WIDE 64   /* to at most this width */
+#define PARTS 16  /* of a sum along one row */
+#define CHUNK 64  /* channels of a pixel at a time */
 #endif
 
 static inline ptrdiff_t NAME(fold)(ptrdiff_t width, ptrdiff_t stride)
@@ -66,10 +67,11 @@ static inline void NAME(add_squares)(
         }
 }
 
-/* Of each column of a tile: its sum, its mean rounded to REAL, and the sum of squared distances from that. */
+/* Of each of at most NORM_WIDTH columns of a tile: its sum, and the sum of squared distances from its mean. */
 static void NAME(moments)(
-    const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, double *sum, REAL *mean, double *square)
+    const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, double *sum, double *square)
 {
+    REAL mean[NORM_WIDTH]; /* rounded, so the squares need a small correction at the end */
     ptrdiff_t fold = NAME(fold)(width, stride), whole = rows / fold, wide = width * fold;
     const REAL *rest = x + whole * wide;
     ptrdiff_t left = (rows - whole * fold) * width;
@@ -93,6 +95,10 @@ static void NAME(moments)(
         NAME(gather)(folded, width, fold, square);
     } else {
         NAME(add_squares)(x, whole, width, stride, mean, square);
+    }
+    for (ptrdiff_t c = 0; c < width; c++) {
+        double rounding = sum[c] / (double)rows - mean[c];
+        square[c] -= (double)rows * rounding * rounding;
     }
 }
 
@@ -197,14 +203,13 @@ static void NAME(gradient)(
 
 /* Single rows ----------------------------------------------------------------------------------------------------------
  *
- * Sums along a row are taken in LANES2 parts, which are added up in a fixed order at the end.
+ * Sums along a row are taken in PARTS parts, which are added up in a fixed order at the end.
  */
-#define LANES2 16
 
 static inline double NAME(total)(const double *part)
 {
     double a = 0;
-    for (int j = 0; j < LANES2; j++)
+    for (int j = 0; j < PARTS; j++)
         a += part[j];
     return a;
 }
@@ -214,17 +219,17 @@ static void NAME(row_norm)(
     const REAL *RESTRICT x, const REAL *RESTRICT weight, const REAL *RESTRICT bias, REAL *RESTRICT y,
     ptrdiff_t n, REAL eps, REAL *mean, REAL *var, REAL *rstd)
 {
-    double part[LANES2] = {0};
+    double part[PARTS] = {0};
     ptrdiff_t i = 0;
-    for (; i + LANES2 <= n; i += LANES2)
-        for (int j = 0; j < LANES2; j++)
+    for (; i + PARTS <= n; i += PARTS)
+        for (int j = 0; j < PARTS; j++)
             part[j] += x[i + j];
     for (; i < n; i++)
         part[0] += x[i];
     REAL m = (REAL)(NAME(total)(part) / (double)n);
     memset(part, 0, sizeof part);
-    for (i = 0; i + LANES2 <= n; i += LANES2)
-        for (int j = 0; j < LANES2; j++) {
+    for (i = 0; i + PARTS <= n; i += PARTS)
+        for (int j = 0; j < PARTS; j++) {
             double d = x[i + j] - m;
             part[j] += d * d;
         }
@@ -258,10 +263,10 @@ static void NAME(row_gradient)(
     const REAL *RESTRICT gy, const REAL *RESTRICT x, const REAL *RESTRICT weight, REAL *RESTRICT gx,
     ptrdiff_t n, REAL mean, REAL rstd)
 {
-    double sums[LANES2] = {0}, dots[LANES2] = {0};
+    double sums[PARTS] = {0}, dots[PARTS] = {0};
     ptrdiff_t i = 0;
-    for (; i + LANES2 <= n; i += LANES2)
-        for (int j = 0; j < LANES2; j++) {
+    for (; i + PARTS <= n; i += PARTS)
+        for (int j = 0; j < PARTS; j++) {
             double g = weight ? gy[i + j] * weight[i + j] : gy[i + j];
             sums[j] += g;
             dots[j] += g * ((x[i + j] - mean) * rstd);
@@ -297,10 +302,8 @@ static void NAME(row_dots)(
 /* Across channels ------------------------------------------------------------------------------------------------------
  *
  * One pixel has n channels that lie next to each other. Channels are taken CHUNK at a time, with the neighbours that the
- * window reaches on either side in a buffer; those outside of the pixel are 0. The window reaches at most REACH channels.
+ * window reaches on either side, at most NORM_REACH, in a buffer; those outside of the pixel are 0.
  */
-#define CHUNK 64
-#define REACH 32
 
 /* s^-beta; the usual 3/4 by two square roots, which have vector instructions */
 static inline void NAME(negative_power)(const REAL *RESTRICT s, REAL *RESTRICT p, ptrdiff_t n, double beta)
@@ -329,7 +332,7 @@ static void NAME(response)(
     const REAL *RESTRICT x, REAL *RESTRICT y, REAL *RESTRICT scale, ptrdiff_t n, ptrdiff_t below,
     ptrdiff_t above, REAL alpha, double beta, REAL k)
 {
-    REAL square[CHUNK + 2 * REACH], power[CHUNK];
+    REAL square[CHUNK + 2 * NORM_REACH], power[CHUNK];
     for (ptrdiff_t first = 0; first < n; first += CHUNK) {
         ptrdiff_t count = n - first < CHUNK ? n - first : CHUNK;
         for (ptrdiff_t j = 0; j < count + below + above; j++) {
@@ -355,7 +358,7 @@ static void NAME(response_gradient)(
     const REAL *RESTRICT gy, const REAL *RESTRICT x, const REAL *RESTRICT scale, REAL *RESTRICT gx,
     ptrdiff_t n, ptrdiff_t below, ptrdiff_t above, REAL factor, double beta)
 {
-    REAL power[CHUNK + 2 * REACH], term[CHUNK + 2 * REACH], total[CHUNK];
+    REAL power[CHUNK + 2 * NORM_REACH], term[CHUNK + 2 * NORM_REACH], total[CHUNK];
     for (ptrdiff_t first = 0; first < n; first += CHUNK) {
         ptrdiff_t count = n - first < CHUNK ? n - first : CHUNK;
         ptrdiff_t begin = first < below ? 0 : first - below;
@@ -374,6 +377,3 @@ static void NAME(response_gradient)(
             gx[first + c] = gy[first + c] * power[c + below] - x[first + c] * total[c] * factor;
     }
 }
-#undef LANES2
-#undef CHUNK
-#undef REACH

@@ -1,7 +1,10 @@
 /* Kernels of the family "norm": X(result, name, (arguments)), see table.h. */
+#define NORM_WIDTH 256 /* columns of a tile at most */
+#define NORM_REACH 32  /* channels to one side of a window at most */
+
 #define NNX_TABLE_norm(X, REAL) \
     X(void, moments, \
-      (const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, double *sum, REAL *mean, double *square)) \
+      (const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, double *sum, double *square)) \
     X(void, normalize, \
       (const REAL *x, REAL *y, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean, \
        const REAL *scale, const REAL *shift)) \

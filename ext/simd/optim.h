@@ -1,7 +1,7 @@
 /* One optimizer step over n contiguous elements. No two arguments share memory.
  *
- * p parameter, g gradient; `decay` is the L2 weight decay, `sign` is -1 to maximize. A weight 1 - beta comes as `fresh`,
- * rounded from double once. What a loop decides by a scalar is decided in front of it by the compiler (unswitching).
+ * p parameter, g gradient; `decay` is the L2 weight decay, `sign` is -1 to maximize. A weight 1 - beta comes as
+ * `fresh`, rounded from double once. What a loop decides by a scalar is decided in front of it by the compiler (unswitching).
  */
 
 /* Down the slope: the gradient with L2 decay. Not `g + 0 * p`, which would spread an infinite parameter as NaN. */
@@ -84,8 +84,8 @@ static void NAME(rmsprop)(
     }
 }
 
-/* m += fresh1 (d - m); v = beta2 v + fresh2 d^2; p = keep p - rate m / (sqrt(v) / root + eps), where `keep` is 1 but for
- * decoupled decay. `largest` (the largest v so far, which then takes the place of v) may be NULL. */
+/* m += fresh1 (d - m); v = beta2 v + fresh2 d^2; p = keep p - rate m / (sqrt(v) / root + eps), where `keep` is 1 but
+ * for decoupled decay. `largest` (the largest v so far, which then takes the place of v) may be NULL. */
 static void NAME(adam)(
     REAL *RESTRICT p, const REAL *RESTRICT g, REAL *RESTRICT m, REAL *RESTRICT v, REAL *RESTRICT largest,
     ptrdiff_t n, REAL rate, REAL root, REAL decay, REAL keep, REAL sign, REAL fresh1, REAL beta2, REAL fresh2,

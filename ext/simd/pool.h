@@ -1,7 +1,8 @@
 /* Pooling of one row, channels-last: forward a row of outputs, backward a row of the input's gradient.
  *
- * Each row is written by one call and read by none, so that rows may run in any order on any thread. Vectors run over
- * the channels: a block of WIDTH channels stays in registers while the window passes by.
+ * Each row is written by one call and read by none, so that rows may run in any order on any thread. A block of channels
+ * stays in registers while the window passes by: vectors are written out, because compilers turn the selection of a
+ * maximum into branches, which random numbers mispredict, where they do not see a long loop.
  */
 #if defined(__GNUC__)
 #define POOL_INLINE static inline __attribute__((always_inline))
@@ -9,19 +10,96 @@
 #define POOL_INLINE static inline
 #endif
 
-#define WIDTH (4 * LANES)
+/* mask ? a : b, without a branch. */
+POOL_INLINE REAL NAME(pick)(BITS mask, REAL a, REAL b)
+{
+    union {
+        REAL number;
+        BITS bits;
+    } from = {a}, other = {b};
+    from.bits = (from.bits & mask) | (other.bits & ~mask);
+    return from.number;
+}
 
-/* Call function(channel, n, ...) for blocks of channels; n is a constant but for the last few of them. */
-#define POOL_BLOCKS(channels, function, ...) \
+/* Blocks of four vectors, of one vector, of one with 16 bytes, and of one element; without vectors all the same. */
+#if defined(__GNUC__)
+#define POOL_LANES LANES
+#define POOL_QUAD (16 / (int)sizeof(REAL))
+#define POOL_VECTOR(type, lanes, name) \
+    typedef type NAME(name) __attribute__((vector_size((lanes) * sizeof(type)), aligned(sizeof(type)), may_alias));
+#define POOL_TYPES(lanes, suffix) \
+    POOL_VECTOR(REAL, lanes, v##suffix) \
+    POOL_VECTOR(BITS, lanes, m##suffix) \
+    POOL_VECTOR(uint8_t, lanes, b##suffix) \
+    POOL_VECTOR(int32_t, lanes, i##suffix)
+#define MASK(condition) ((VEC(m))(condition))
+#define SELECT(mask, a, b) ((VEC(v))(((VEC(m))(a) & (mask)) | ((VEC(m))(b) & ~(mask))))
+#define CONVERT(a, type) __builtin_convertvector(a, type)
+POOL_TYPES(POOL_LANES, _lanes)
+POOL_TYPES(POOL_QUAD, _quad)
+#define VEC(kind) NAME(kind##_lanes)
+#define VECTORS 4
+#define BLOCK(name) NAME(name##_wide)
+#include "pool_block.h"
+#undef VECTORS
+#undef BLOCK
+#define VECTORS 1
+#define BLOCK(name) NAME(name##_lanes)
+#include "pool_block.h"
+#undef VEC
+#undef BLOCK
+#define VEC(kind) NAME(kind##_quad)
+#define BLOCK(name) NAME(name##_quad)
+#include "pool_block.h"
+#undef VEC
+#undef VECTORS
+#undef BLOCK
+#undef MASK
+#undef SELECT
+#undef CONVERT
+#endif
+typedef REAL NAME(v_one);
+typedef BITS NAME(m_one);
+typedef uint8_t NAME(b_one);
+typedef int32_t NAME(i_one);
+#define VEC(kind) NAME(kind##_one)
+#define VECTORS 1
+#define BLOCK(name) NAME(name##_one)
+#define MASK(condition) (-(BITS)(condition))
+#define SELECT(mask, a, b) NAME(pick)(mask, a, b)
+#define CONVERT(a, type) ((type)(a))
+#include "pool_block.h"
+#undef VEC
+#undef VECTORS
+#undef BLOCK
+#undef MASK
+#undef SELECT
+#undef CONVERT
+
+/* Do all channels of a pixel, the largest blocks first: CALL(function, c) does the block of channels that starts at c. Where
+ * it may do a channel twice, the last block overlaps the one before it; single channels are slow. */
+#if defined(__GNUC__)
+#define POOL_CHANNELS(channels, twice, name, CALL) \
     do { \
-        ptrdiff_t c_ = 0; \
-        for (; c_ + WIDTH <= (channels); c_ += WIDTH) \
-            function(c_, WIDTH, __VA_ARGS__); \
-        for (; c_ + LANES <= (channels); c_ += LANES) \
-            function(c_, LANES, __VA_ARGS__); \
-        if (c_ < (channels)) \
-            function(c_, (channels) - c_, __VA_ARGS__); \
+        ptrdiff_t c_ = 0, left_ = (channels); \
+        for (; left_ >= 4 * POOL_LANES; left_ -= 4 * POOL_LANES, c_ += 4 * POOL_LANES) \
+            CALL(NAME(name##_wide), c_); \
+        for (; left_ >= POOL_LANES; left_ -= POOL_LANES, c_ += POOL_LANES) \
+            CALL(NAME(name##_lanes), c_); \
+        for (; left_ >= POOL_QUAD; left_ -= POOL_QUAD, c_ += POOL_QUAD) \
+            CALL(NAME(name##_quad), c_); \
+        if (twice && left_ > 0 && (channels) >= POOL_QUAD) { \
+            CALL(NAME(name##_quad), (channels) - POOL_QUAD); \
+            left_ = 0; \
+        } \
+        for (; left_ > 0; left_--, c_++) \
+            CALL(NAME(name##_one), c_); \
     } while (0)
+#else
+#define POOL_CHANNELS(channels, twice, name, CALL) \
+    for (ptrdiff_t c_ = 0; c_ < (channels); c_++) \
+        CALL(NAME(name##_one), c_)
+#endif
 
 /* -- maximum ------------------------------------------------------------------------------------------------------- */
 
@@ -38,42 +116,6 @@ POOL_INLINE void NAME(taps)(const struct nnx_pool_windows *g, int axis, ptrdiff_
         last[axis] = left <= 0 ? 0 : (left + dilation - 1) / dilation;
 }
 
-/* n channels of one output: the largest element and the number of its tap. A NaN is taken over everything, and a
- * window of -inf keeps its first tap inside the input (`number`, also where there is none). */
-POOL_INLINE void NAME(max_window)(ptrdiff_t c, const ptrdiff_t n, const struct nnx_pool_windows *g, const REAL *x,
-                                  ptrdiff_t corner, const ptrdiff_t *first, const ptrdiff_t *last, ptrdiff_t number,
-                                  REAL *y, void *index, int wide)
-{
-    REAL best[WIDTH];
-    BITS where[WIDTH];
-    for (ptrdiff_t i = 0; i < n; i++) {
-        best[i] = -(REAL)INFINITY;
-        where[i] = (BITS)number;
-    }
-    ptrdiff_t pixel = g->channels, row = g->size[2] * pixel, plane = g->size[1] * row;
-    for (ptrdiff_t kd = first[0]; kd < last[0]; kd++)
-        for (ptrdiff_t kh = first[1]; kh < last[1]; kh++)
-            for (ptrdiff_t kw = first[2]; kw < last[2]; kw++) {
-                const REAL *p = x + (corner + kd * g->dilation[0] * plane + kh * g->dilation[1] * row +
-                                     kw * g->dilation[2] * pixel + c);
-                BITS tap = (BITS)((kd * g->kernel[1] + kh) * g->kernel[2] + kw);
-                for (ptrdiff_t i = 0; i < n; i++) {
-                    REAL v = p[i];
-                    int better = (v > best[i]) | (v != v);
-                    best[i] = better ? v : best[i];
-                    where[i] = better ? tap : where[i];
-                }
-            }
-    for (ptrdiff_t i = 0; i < n; i++)
-        y[c + i] = best[i];
-    if (wide)
-        for (ptrdiff_t i = 0; i < n; i++)
-            ((int32_t *)index)[c + i] = (int32_t)where[i];
-    else
-        for (ptrdiff_t i = 0; i < n; i++)
-            ((uint8_t *)index)[c + i] = (uint8_t)where[i];
-}
-
 /* Row (od, oh) of the output of the image x. */
 static void NAME(max_row)(const struct nnx_pool_windows *g, const REAL *x, ptrdiff_t od, ptrdiff_t oh, REAL *y,
                           void *index, int wide)
@@ -84,33 +126,34 @@ static void NAME(max_row)(const struct nnx_pool_windows *g, const REAL *x, ptrdi
     ptrdiff_t start_d = od * g->stride[0] - g->padding[0], start_h = oh * g->stride[1] - g->padding[1];
     for (ptrdiff_t ow = 0; ow < g->out[2]; ow++) {
         NAME(taps)(g, 2, ow, first, last);
-        ptrdiff_t start_w = ow * g->stride[2] - g->padding[2], number = 0;
+        ptrdiff_t start_w = ow * g->stride[2] - g->padding[2], at = ow * pixel, number = 0;
+        ptrdiff_t corner = start_d * plane + start_h * row + start_w * pixel; /* negative in the padding */
         for (int axis = 0; axis < 3; axis++)
             number = number * g->kernel[axis] + (first[axis] < g->kernel[axis] ? first[axis] : g->kernel[axis] - 1);
-        ptrdiff_t corner = start_d * plane + start_h * row + start_w * pixel; /* in the padding, perhaps */
-        POOL_BLOCKS(pixel, NAME(max_window), g, x, corner, first, last, number, y + ow * pixel,
-                    (char *)index + ow * pixel * (wide ? 4 : 1), wide);
+#define MAX_WINDOW(function, c) \
+    function(g, x, corner + (c), first, last, number, y + (at + (c)), (char *)index + (at + (c)) * (wide ? 4 : 1), wide)
+        POOL_CHANNELS(pixel, 1, max_window, MAX_WINDOW);
+#undef MAX_WINDOW
     }
 }
 
-/* gx[i] += gy[i] where the maximum was at `tap`. */
-POOL_INLINE void NAME(add_where)(ptrdiff_t n, const REAL *RESTRICT gy, const void *RESTRICT index, int wide, int32_t tap,
-                                 REAL *RESTRICT gx)
-{
-    if (wide)
-        for (ptrdiff_t i = 0; i < n; i++)
-            gx[i] += ((const int32_t *)index)[i] == tap ? gy[i] : 0;
-    else
-        for (ptrdiff_t i = 0; i < n; i++)
-            gx[i] += ((const uint8_t *)index)[i] == tap ? gy[i] : 0;
-}
+/* gx += gy for those of n channels whose maximum was at `tap`. */
+#define POOL_ADD_WHERE(name, type) \
+    POOL_INLINE void NAME(name)(ptrdiff_t n, const REAL *RESTRICT gy, const type *RESTRICT index, type tap, \
+                                REAL *RESTRICT gx) \
+    { \
+        for (ptrdiff_t i = 0; i < n; i++) \
+            gx[i] += NAME(pick)(-(BITS)(index[i] == tap), gy[i], 0); \
+    }
+POOL_ADD_WHERE(add_where_b, uint8_t)
+POOL_ADD_WHERE(add_where_i, int32_t)
 
 /* Row (d, h) of the gradient of an image: it collects from the output rows whose windows reach it. */
 static void NAME(max_row_backward)(const struct nnx_pool_windows *g, const REAL *gy, const void *index, int wide,
                                    ptrdiff_t d, ptrdiff_t h, REAL *gx)
 {
-    ptrdiff_t pixel = g->channels, width = g->size[2];
-    memset(gx, 0, (size_t)(width * pixel) * sizeof(REAL));
+    ptrdiff_t pixel = g->channels;
+    memset(gx, 0, (size_t)(g->size[2] * pixel) * sizeof(REAL));
     for (ptrdiff_t kd = 0; kd < g->kernel[0]; kd++) {
         ptrdiff_t from_d = d + g->padding[0] - kd * g->dilation[0]; /* od * stride */
         if (from_d < 0)
@@ -130,7 +173,10 @@ static void NAME(max_row_backward)(const struct nnx_pool_windows *g, const REAL 
                 for (ptrdiff_t kw = first[2]; kw < last[2]; kw++) {
                     ptrdiff_t w = ow * g->stride[2] - g->padding[2] + kw * g->dilation[2];
                     int32_t tap = (int32_t)((kd * g->kernel[1] + kh) * g->kernel[2] + kw);
-                    NAME(add_where)(pixel, gy + at, (const char *)index + at * (wide ? 4 : 1), wide, tap, gx + w * pixel);
+                    if (wide)
+                        NAME(add_where_i)(pixel, gy + at, (const int32_t *)index + at, tap, gx + w * pixel);
+                    else
+                        NAME(add_where_b)(pixel, gy + at, (const uint8_t *)index + at, (uint8_t)tap, gx + w * pixel);
                 }
             }
         }
@@ -138,25 +184,6 @@ static void NAME(max_row_backward)(const struct nnx_pool_windows *g, const REAL 
 }
 
 /* -- mean and sum -------------------------------------------------------------------------------------------------- */
-
-/* n channels of one output: the box's sum over its divisor. */
-POOL_INLINE void NAME(mean_box)(ptrdiff_t c, const ptrdiff_t n, const struct nnx_pool_boxes *g, const REAL *x,
-                                const int64_t *start, const int64_t *end, REAL divisor, REAL *y)
-{
-    REAL sum[WIDTH];
-    for (ptrdiff_t i = 0; i < n; i++)
-        sum[i] = 0;
-    ptrdiff_t pixel = g->channels, row = g->size[2] * pixel, plane = g->size[1] * row;
-    for (ptrdiff_t d = start[0]; d < end[0]; d++)
-        for (ptrdiff_t h = start[1]; h < end[1]; h++)
-            for (ptrdiff_t w = start[2]; w < end[2]; w++) {
-                const REAL *p = x + d * plane + h * row + w * pixel + c;
-                for (ptrdiff_t i = 0; i < n; i++)
-                    sum[i] += p[i];
-            }
-    for (ptrdiff_t i = 0; i < n; i++)
-        y[c + i] = sum[i] / divisor;
-}
 
 /* Row (od, oh) of the output of the image x. */
 static void NAME(mean_row)(const struct nnx_pool_boxes *g, const REAL *x, ptrdiff_t od, ptrdiff_t oh, REAL *y)
@@ -166,21 +193,9 @@ static void NAME(mean_row)(const struct nnx_pool_boxes *g, const REAL *x, ptrdif
         start[2] = g->start[2][ow];
         end[2] = g->end[2][ow];
         REAL divisor = (REAL)(g->count[0][od] * g->count[1][oh] * g->count[2][ow]);
-        POOL_BLOCKS(g->channels, NAME(mean_box), g, x, start, end, divisor, y + ow * g->channels);
-    }
-}
-
-/* n channels of one output's gradient, shared among the columns [start, end) of one row. */
-POOL_INLINE void NAME(share)(ptrdiff_t c, const ptrdiff_t n, const REAL *gy, REAL divisor, ptrdiff_t start,
-                             ptrdiff_t end, ptrdiff_t pixel, REAL *gx)
-{
-    REAL part[WIDTH];
-    for (ptrdiff_t i = 0; i < n; i++)
-        part[i] = gy[c + i] / divisor;
-    for (ptrdiff_t w = start; w < end; w++) {
-        REAL *p = gx + w * pixel + c;
-        for (ptrdiff_t i = 0; i < n; i++)
-            p[i] += part[i];
+#define MEAN_BOX(function, c) function(g, x + (c), start, end, divisor, y + (ow * g->channels + (c)))
+        POOL_CHANNELS(g->channels, 1, mean_box, MEAN_BOX);
+#undef MEAN_BOX
     }
 }
 
@@ -195,11 +210,14 @@ static void NAME(mean_row_backward)(const struct nnx_pool_boxes *g, const REAL *
         for (ptrdiff_t oh = 0; oh < g->out[1]; oh++) {
             if (h < g->start[1][oh] || h >= g->end[1][oh])
                 continue;
-            double count = g->count[0][od] * g->count[1][oh];
             const REAL *line = gy + (od * g->out[1] + oh) * g->out[2] * pixel;
-            for (ptrdiff_t ow = 0; ow < g->out[2]; ow++)
-                POOL_BLOCKS(pixel, NAME(share), line + ow * pixel, (REAL)(count * g->count[2][ow]),
-                            (ptrdiff_t)g->start[2][ow], (ptrdiff_t)g->end[2][ow], pixel, gx);
+            for (ptrdiff_t ow = 0; ow < g->out[2]; ow++) {
+                REAL divisor = (REAL)(g->count[0][od] * g->count[1][oh] * g->count[2][ow]);
+                ptrdiff_t start = g->start[2][ow], end = g->end[2][ow];
+#define SHARE(function, c) function(line + (ow * pixel + (c)), divisor, start, end, pixel, gx + (c))
+                POOL_CHANNELS(pixel, 0, share, SHARE);
+#undef SHARE
+            }
         }
     }
 }

@@ -23,6 +23,7 @@
 #include "norm_table.h"
 #include "optim_table.h"
 #include "pool_table.h"
+#include "winograd_table.h"
 
 #define NNX_FAMILIES(F) \
     F(activation) \
@@ -31,7 +32,8 @@
     F(loss) \
     F(norm) \
     F(optim) \
-    F(pool)
+    F(pool) \
+    F(winograd)
 
 /* struct nnx_activation { void (*relu_f32)(const float *, ...); ... void (*relu_f64)(const double *, ...); ... }; */
 #define NNX_FIELD_F32(result, name, arguments) result(*name##_f32) arguments;

@@ -14,6 +14,7 @@ cdef extern from "table.h" nogil:
         const void *norm
         const void *optim
         const void *pool
+        const void *winograd
 
 # The tables of the level in use. Ask once per operation: force_level() may change the answer.
 cdef const nnx_table *table() noexcept nogil

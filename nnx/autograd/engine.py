@@ -139,7 +139,9 @@ def _accumulate(leaf: Any, g: Any, shared: bool) -> None:
             return
         g = np.asarray(leaf.grad + g)
     elif shared:
-        g = g.copy()
+        own_copy = np.empty_like(leaf.data, subok=False)  # in the layout of the leaf
+        own_copy[...] = g
+        g = own_copy
     leaf.grad = g
     leaf._own_grad = weakref.ref(g)
 

@@ -17,8 +17,7 @@ class Remote(NamedTuple):
 
 
 def cache_dir() -> Path:
-    """Return the folder that downloads go to: ``NNX_CACHE`` if set, else ``nnx`` in the user's
-    cache folder.
+    """Return the folder that downloads go to: ``NNX_CACHE`` if set, else ``nnx`` in the user's cache folder.
 
     That is ``$XDG_CACHE_HOME`` or ``~/.cache`` on Linux, ``~/Library/Caches`` on macOS,
     ``%LOCALAPPDATA%`` on Windows. The folder need not exist.
@@ -45,8 +44,7 @@ def locate(
     fetch: Callable[[Path], None],
     source: str,
 ) -> Path:
-    """Return the folder that holds the data set `owner`, downloading it if it is absent and
-    `download` is true.
+    """Return the folder that holds the data set `owner`, downloading it if it is absent and `download` is true.
 
     A `folder` that exists is used as it is, whatever its checksums: people keep data in their own
     form. Without one, or with one that does not exist and `download`, it is ``cache_dir() /
@@ -74,14 +72,12 @@ def locate(
     else:
         problem = f"expected a folder with {names}, got {str(place)!r}, which is no folder"
     raise FileNotFoundError(
-        f"{owner}: {problem}. "
-        f"Get them from {source}, or let {owner}(download=True) fetch them into {str(cache)!r}."
+        f"{owner}: {problem}. Get them from {source}, or let {owner}(download=True) fetch them into {str(cache)!r}."
     )
 
 
 def retrieve(owner: str, remote: Remote, folder: Path) -> Path:
-    """Download `remote` into `folder` and check its sha256; a file already there is used if its
-    checksum is right.
+    """Download `remote` into `folder` and check its sha256; a file already there is used if its checksum is right.
 
     Errors: ImportError without pooch; ValueError (pooch's) for a wrong checksum.
     """
@@ -89,8 +85,7 @@ def retrieve(owner: str, remote: Remote, folder: Path) -> Path:
         import pooch
     except ImportError:
         raise ImportError(
-            f"{owner}: expected the package pooch for a download, got none. "
-            'Run: pip install "nnx-core[download]"'
+            f'{owner}: expected the package pooch for a download, got none. Run: pip install "nnx-core[download]"'
         ) from None
     name = remote.url.rsplit("/", 1)[1]
     known = f"sha256:{remote.sha256}"

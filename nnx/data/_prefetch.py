@@ -15,9 +15,7 @@ from typing import Any
 _POLL = 0.5  # seconds; bounds how long Ctrl-C waits where a lock cannot be interrupted (Windows)
 
 
-def prefetch(
-    produce: Callable[[int], Any], steps: Sequence[int], depth: int
-) -> Generator[Any, None, None]:
+def prefetch(produce: Callable[[int], Any], steps: Sequence[int], depth: int) -> Generator[Any, None, None]:
     """Yield ``produce(step)`` for each step, computed in a thread at most `depth` results ahead.
 
     An exception of `produce` is raised here, as it is, after the results before it. Closing the
@@ -25,9 +23,7 @@ def prefetch(
     is gone.
     """
     channel = _Channel(depth)
-    worker = threading.Thread(
-        target=_work, args=(channel, produce, steps), name="nnx-data", daemon=True
-    )
+    worker = threading.Thread(target=_work, args=(channel, produce, steps), name="nnx-data", daemon=True)
     try:
         worker.start()
         for _ in steps:

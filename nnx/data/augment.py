@@ -1,5 +1,4 @@
-"""Augmentation: random changes that leave the class of an image as it is, drawn for a whole batch
-at a time.
+"""Augmentation: random changes that leave the class of an image as it is, drawn for a whole batch at a time.
 
 A transform is called as ``t(batch, rng)`` with images ``(N, C, H, W)``, uint8 or float, and a
 `numpy.random.Generator`; it returns a new batch of the same dtype and never changes its input. The
@@ -95,8 +94,7 @@ class RandomCrop:
         high, wide = h + 2 * p - self.size[0], w + 2 * p - self.size[1]
         if high < 0 or wide < 0:
             raise ValueError(
-                f"RandomCrop: expected images of at least {self.size} with padding {p}, "
-                f"got shape {x.shape}"
+                f"RandomCrop: expected images of at least {self.size} with padding {p}, got shape {x.shape}"
             )
         top = rng.integers(0, high + 1, n)
         left = rng.integers(0, wide + 1, n)
@@ -146,8 +144,7 @@ class RandomRotation:
 
 
 class RandomScale:
-    """Enlarge or shrink each image about its centre by a random factor, with bilinear
-    interpolation; the size stays.
+    """Enlarge or shrink each image about its centre by a random factor, with bilinear interpolation; the size stays.
 
     `scale`: (low, high), the factor is uniform between them; above 1 enlarges. `fill`: the value
     outside of the image.
@@ -169,8 +166,7 @@ class RandomScale:
 
 
 class GaussianNoise:
-    """Add white noise: y = x + e, with e normal, of mean 0 and standard deviation `std`, for each
-    value on its own.
+    """Add white noise: y = x + e, with e normal, of mean 0 and standard deviation `std`, for each value on its own.
 
     `std` has the unit of the batch: about 0.02 for images in 0..1, 5 for uint8.
     """
@@ -197,9 +193,7 @@ def _images(owner: str, batch: Any, rng: Any) -> np.ndarray:
     if x.ndim != 4:
         raise ValueError(f"{owner}: expected batch of shape (N, C, H, W), got shape {x.shape}")
     if not isinstance(rng, np.random.Generator):
-        raise TypeError(
-            f"{owner}: expected rng to be a numpy.random.Generator, got {type(rng).__name__}"
-        )
+        raise TypeError(f"{owner}: expected rng to be a numpy.random.Generator, got {type(rng).__name__}")
     return x
 
 
@@ -223,23 +217,18 @@ def _cast(values: Any, dtype: np.dtype) -> np.ndarray:
     return values.astype(dtype, copy=False)
 
 
-def _warp(
-    x: np.ndarray, yy: np.ndarray, yx: np.ndarray, xy: np.ndarray, xx: np.ndarray, fill: float
-) -> np.ndarray:
-    """Resample each image about its centre: result (y, x) is the bilinear value at (yy y + yx x, xy
-    y + xx x).
+def _warp(x: np.ndarray, yy: np.ndarray, yx: np.ndarray, xy: np.ndarray, xx: np.ndarray, fill: float) -> np.ndarray:
+    """Resample each image about its centre: pixel (y, x) is read at (yy y + yx x, xy y + xx x), bilinearly.
 
     The coefficients hold one number per image. One border of `fill` around the images stands for
     all that is outside.
     """
     n, c, h, w = x.shape
     work = _working(x.dtype)
-    rows, columns = np.arange(h, dtype=work) - (h - 1) / 2, np.arange(w, dtype=work) - (w - 1) / 2
-    rows, columns = rows.astype(work), columns.astype(work)
+    rows = np.arange(h, dtype=work) - work.type((h - 1) / 2)
+    columns = np.arange(w, dtype=work) - work.type((w - 1) / 2)
 
-    def place(
-        by_row: np.ndarray, by_column: np.ndarray, size: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def place(by_row: np.ndarray, by_column: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the pixel below each coordinate (-1 to size - 1) and the distance to it."""
         t = by_row.astype(work)[:, None, None] * rows[:, None]
         t = t + by_column.astype(work)[:, None, None] * columns
@@ -261,7 +250,7 @@ def _warp(
     row += column
     row += (np.arange(n) * ((h + 2) * (w + 2)) + 1)[:, None, None]
     shifts = 0, 1, w + 2, w + 3  # from a pixel to its neighbours to the right, below, and both
-    values = np.empty((4, n, h, w), work)  # one buffer: fresh pages cost more than the sums
+    values = np.empty((4, n, h, w), work)  # reused: fresh pages cost more than the sums (benchmarks/bench_data.py)
     a, b, d, e = values
     y = np.empty((n, c, h, w), work)
     with np.errstate(invalid="ignore"):  # infinite pixels

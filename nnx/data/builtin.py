@@ -12,8 +12,7 @@ from nnx.data.dataset import ImageData
 
 
 def digits(dtype: Any = "float32") -> ImageData:
-    """Return the shipped handwritten digits: 1,438 training and 359 test images of 8 x 8 pixels,
-    scaled to 0..1.
+    """Return the shipped handwritten digits: 1,438 training and 359 test images of 8 x 8 pixels, scaled to 0..1.
 
     The split never changes: counting the images of each class in file order from 0, those whose
     number leaves 2 when divided by 5 are the test images (36, 36, 35, 37, 36, 36, 36, 36, 35, 36 of
@@ -34,6 +33,4 @@ def digits(dtype: Any = "float32") -> ImageData:
         members = np.flatnonzero(y == label)
         rank[members] = np.arange(len(members))
     test = rank % 5 == 2
-    return ImageData(
-        as_pixels(x[~test]), y[~test], as_pixels(x[test]), y[test], tuple("0123456789")
-    )
+    return ImageData(as_pixels(x[~test]), y[~test], as_pixels(x[test]), y[test], tuple("0123456789"))

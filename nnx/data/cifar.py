@@ -1,5 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in the binary version: records of one or two label bytes and 3 x 32 x 32
-pixels."""
+"""CIFAR-10 and CIFAR-100 in the binary version: records of one or two label bytes and 3 x 32 x 32 pixels."""
 
 from __future__ import annotations
 
@@ -44,8 +43,7 @@ _CLASSES10 = (
 def cifar10(
     folder: str | os.PathLike[str] | None = None, *, download: bool = False, dtype: Any = "float32"
 ) -> ImageData:
-    """Read CIFAR-10: 50,000 + 10,000 colour photographs of 10 classes, 32 x 32, from its binary
-    version.
+    """Read CIFAR-10: 50,000 + 10,000 colour photographs of 10 classes, 32 x 32, from its binary version.
 
     `folder` holds ``data_batch_1.bin`` to ``data_batch_5.bin`` and ``test_batch.bin`` (also in
     ``cifar-10-batches-bin`` below it). None means ``cache_dir() / "cifar10"``. `download`: fetch
@@ -60,9 +58,7 @@ def cifar10(
     A. Krizhevsky, Learning multiple layers of features from tiny images (2009).
     """
     owner = "cifar10"
-    root = _locate(
-        owner, folder, download, _CIFAR10, (*_TRAIN10, "test_batch.bin"), "cifar-10-batches-bin", ()
-    )
+    root = _locate(owner, folder, download, _CIFAR10, (*_TRAIN10, "test_batch.bin"), "cifar-10-batches-bin", ())
     train = [root / name for name in _TRAIN10]
     return _load(owner, train, [root / "test_batch.bin"], dtype, (10,), 0, _CLASSES10)
 
@@ -74,8 +70,7 @@ def cifar100(
     dtype: Any = "float32",
     labels: str = "fine",
 ) -> ImageData:
-    """Read CIFAR-100: as `cifar10`, with 100 classes in 20 groups, from ``train.bin`` and
-    ``test.bin``.
+    """Read CIFAR-100: as `cifar10`, with 100 classes in 20 groups, from ``train.bin`` and ``test.bin``.
 
     `labels`: "fine" for the 100 classes, "coarse" for the 20 groups. Class names come from
     ``fine_label_names.txt`` and ``coarse_label_names.txt``; without these files the classes are
@@ -136,8 +131,7 @@ def _pickled(root: Path) -> Path | None:
 
 
 def _unpack(archive: Path, root: Path, names: tuple[str, ...], extras: tuple[str, ...]) -> None:
-    """Write the files called `names` and `extras` in the archive to `root`: their contents, and
-    nothing else in it."""
+    """Write the files called `names` and `extras` in the archive to `root`: their contents, and nothing else in it."""
     import tarfile
 
     with tarfile.open(archive, "r:gz") as tar:

@@ -65,9 +65,7 @@ class ArrayDataset:
                     "Rows of unequal length give an array of objects."
                 )
             if a.ndim == 0:
-                raise ValueError(
-                    f"ArrayDataset: expected array {i} to have at least 1 dimension, got a scalar"
-                )
+                raise ValueError(f"ArrayDataset: expected array {i} to have at least 1 dimension, got a scalar")
         if len({len(a) for a in self.arrays}) > 1:
             shapes = ", ".join(str(a.shape) for a in self.arrays)
             raise ValueError(f"ArrayDataset: expected arrays of equal length, got shapes {shapes}")
@@ -84,14 +82,11 @@ class ArrayDataset:
         return tuple(a[index] for a in self.arrays)
 
     def gather(self, indices: Any) -> tuple[np.ndarray, ...]:
-        """Return the rows of all arrays at integer `indices` as fresh arrays, without a loop over
-        samples."""
+        """Return the rows of all arrays at integer `indices` as fresh arrays, without a loop over samples."""
         indices = np.asarray(indices, dtype=np.intp)
         # take moves whole rows and is the faster one, but copies all of an array that is not
         # contiguous first.
-        return tuple(
-            a.take(indices, axis=0) if a.flags.c_contiguous else a[indices] for a in self.arrays
-        )
+        return tuple(a.take(indices, axis=0) if a.flags.c_contiguous else a[indices] for a in self.arrays)
 
     def __repr__(self) -> str:
         return f"ArrayDataset({', '.join(f'{a.dtype} {a.shape}' for a in self.arrays)})"
@@ -121,14 +116,11 @@ class Subset:
         chosen = np.asarray(indices)
         if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
             raise TypeError(
-                "Subset: expected indices to be a list of integers, "
-                f"got {chosen.dtype} of shape {chosen.shape}"
+                f"Subset: expected indices to be a list of integers, got {chosen.dtype} of shape {chosen.shape}"
             )
         n = len(dataset)
         if chosen.size and (chosen.min() < 0 or chosen.max() >= n):
-            raise IndexError(
-                f"Subset: expected indices in [0, {n}), got {chosen.min()} to {chosen.max()}"
-            )
+            raise IndexError(f"Subset: expected indices in [0, {n}), got {chosen.min()} to {chosen.max()}")
         self.dataset = dataset
         self.indices = chosen.astype(np.intp)
 
@@ -156,8 +148,7 @@ def gather(dataset: Any, indices: np.ndarray) -> Any:
 
 
 def collate(samples: Sequence[Any]) -> tuple[np.ndarray, ...]:
-    """Stack samples (arrays, numbers or tuples of them) to a tuple of arrays with one row per
-    sample."""
+    """Stack samples (arrays, numbers or tuples of them) to a tuple of arrays with one row per sample."""
     columns = zip(*samples, strict=True) if isinstance(samples[0], (tuple, list)) else (samples,)
     return tuple(_stack([np.asarray(value) for value in column]) for column in columns)
 

@@ -51,17 +51,13 @@ def image_folder(
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(
-            f"{owner}: expected a folder with one subfolder per class, "
-            f"got {str(root)!r}, which is no folder"
+            f"{owner}: expected a folder with one subfolder per class, got {str(root)!r}, which is no folder"
         )
     fraction = _check.real(owner, "test", test, 0, 1, open_high=True)
     _check.integer(owner, "seed", seed, 0)
     halves = [name for name in ("train", "test") if (root / name).is_dir()]
     if len(halves) == 1:
-        raise ValueError(
-            f"{owner}: expected both train and test or neither in {str(root)!r}, "
-            f"got only {halves[0]!r}"
-        )
+        raise ValueError(f"{owner}: expected both train and test or neither in {str(root)!r}, got only {halves[0]!r}")
     if halves:
         classes, paths, y = _list_classes(owner, root / "train")
         classes_test, paths_test, y_test = _list_classes(owner, root / "test")
@@ -98,8 +94,7 @@ def read_images(
     dtype: Any = "float32",
     workers: int | None = None,
 ) -> np.ndarray:
-    """Read image files as one array ``(N, C, H, W)``, with the arguments and errors of
-    `image_folder`.
+    """Read image files as one array ``(N, C, H, W)``, with the arguments and errors of `image_folder`.
 
     C is 1 for mode "L" and 3 for "RGB".
     """
@@ -126,15 +121,10 @@ def _list_classes(owner: str, root: Path) -> tuple[tuple[str, ...], list[Path], 
         for place, inner, leaves in os.walk(root / name):
             inner[:] = [d for d in inner if not d.startswith(".")]
             files += [
-                Path(place, leaf)
-                for leaf in leaves
-                if leaf.lower().endswith(_SUFFIXES) and not leaf.startswith(".")
+                Path(place, leaf) for leaf in leaves if leaf.lower().endswith(_SUFFIXES) and not leaf.startswith(".")
             ]
         if not files:
-            raise ValueError(
-                f"{owner}: expected images ({' '.join(_SUFFIXES)}) in {str(root / name)!r}, "
-                "got none"
-            )
+            raise ValueError(f"{owner}: expected images ({' '.join(_SUFFIXES)}) in {str(root / name)!r}, got none")
         paths += sorted(files)
         labels += [label] * len(files)
     return tuple(names), paths, np.array(labels, np.int64)
@@ -143,9 +133,7 @@ def _list_classes(owner: str, root: Path) -> tuple[tuple[str, ...], list[Path], 
 class _Reader:
     """Reads lists of image files; the arguments are checked when it is made, before any file is."""
 
-    def __init__(
-        self, owner: str, size: Any, mode: str | None, dtype: Any, workers: int | None
-    ) -> None:
+    def __init__(self, owner: str, size: Any, mode: str | None, dtype: Any, workers: int | None) -> None:
         self.owner = owner
         self.as_pixels = Pixels(owner, dtype)
         self.size = None if size is None else _check.ntuple(owner, "size", size, 2, 1)
@@ -157,8 +145,7 @@ class _Reader:
             from PIL import Image
         except ImportError:
             raise ImportError(
-                f"{owner}: expected the package Pillow to read images, got none. "
-                'Run: pip install "nnx-core[images]"'
+                f'{owner}: expected the package Pillow to read images, got none. Run: pip install "nnx-core[images]"'
             ) from None
         self.image = Image
 
@@ -177,10 +164,7 @@ class _Reader:
         self._for_each(paths, read_header)
         for path, (shape, native) in zip(paths, headers, strict=True):
             if native in _DEEP:
-                raise ValueError(
-                    f"{self.owner}: expected 8 bits per channel, got mode {native!r} "
-                    f"in {str(path)!r}"
-                )
+                raise ValueError(f"{self.owner}: expected 8 bits per channel, got mode {native!r} in {str(path)!r}")
             if self.size is None and shape != headers[0][0]:
                 raise ValueError(
                     f"{self.owner}: expected all images to have one size, got {headers[0][0]} "

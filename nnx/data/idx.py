@@ -62,9 +62,7 @@ _CLOTHES = (
 )
 
 
-def mnist(
-    folder: str | os.PathLike[str] | None = None, *, download: bool = False, dtype: Any = "float32"
-) -> ImageData:
+def mnist(folder: str | os.PathLike[str] | None = None, *, download: bool = False, dtype: Any = "float32") -> ImageData:
     """Read MNIST: 60,000 + 10,000 handwritten digits, 28 x 28, from its four IDX files.
 
     `folder` holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
@@ -86,8 +84,7 @@ def mnist(
 def fashion_mnist(
     folder: str | os.PathLike[str] | None = None, *, download: bool = False, dtype: Any = "float32"
 ) -> ImageData:
-    """Read Fashion-MNIST: 60,000 + 10,000 pictures of clothes, 28 x 28, in the files and with the
-    arguments of `mnist`.
+    """Read Fashion-MNIST: 60,000 + 10,000 pictures of clothes, 28 x 28, in the files and with the arguments of `mnist`.
 
     H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST, arXiv:1708.07747 (2017).
     """
@@ -160,15 +157,12 @@ def _read(owner: str, path: Path, ndim: int) -> np.ndarray:
             f"got {values.dtype} of shape {values.shape}"
         )
     if ndim == 3 and 0 in values.shape[1:]:
-        raise ValueError(
-            f"{owner}: expected images with pixels in {str(path)!r}, got shape {values.shape}"
-        )
+        raise ValueError(f"{owner}: expected images with pixels in {str(path)!r}, got shape {values.shape}")
     return values
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read one IDX file, plain or gzip-compressed, as an array of the type and shape that it
-    states.
+    """Read one IDX file, plain or gzip-compressed, as an array of the type and shape that it states.
 
     Everything the header claims is checked against the size of the file before memory is taken.
 
@@ -189,9 +183,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             with gzip.GzipFile(fileobj=raw) as stream:
                 return _parse(stream, path, size * _DEFLATE_LIMIT, exact=False)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(
-                f"read_idx: expected a whole gzip file, got {str(path)!r}: {error}"
-            ) from None
+            raise ValueError(f"read_idx: expected a whole gzip file, got {str(path)!r}: {error}") from None
 
 
 def _parse(stream: Any, path: Path, limit: int, exact: bool) -> np.ndarray:
@@ -205,9 +197,7 @@ def _parse(stream: Any, path: Path, limit: int, exact: bool) -> np.ndarray:
     dtype = np.dtype(_TYPES[magic[2]])
     header = stream.read(4 * magic[3])
     if len(header) < 4 * magic[3]:
-        raise ValueError(
-            f"read_idx: expected {magic[3]} dimensions in the header, got the end of {str(path)!r}"
-        )
+        raise ValueError(f"read_idx: expected {magic[3]} dimensions in the header, got the end of {str(path)!r}")
     shape = tuple(int.from_bytes(header[i : i + 4], "big") for i in range(0, len(header), 4))
     count = 1
     for n in shape:  # exact: Python integers do not overflow
@@ -215,9 +205,7 @@ def _parse(stream: Any, path: Path, limit: int, exact: bool) -> np.ndarray:
     total = 4 + len(header) + count * dtype.itemsize
     if total > limit or (exact and total != limit):
         size = f"{limit:,} bytes" if exact else f"room for {limit:,} bytes at most"
-        raise ValueError(
-            f"read_idx: expected {total:,} bytes for shape {shape}, got {size} in {str(path)!r}"
-        )
+        raise ValueError(f"read_idx: expected {total:,} bytes for shape {shape}, got {size} in {str(path)!r}")
     data = np.empty(count * dtype.itemsize, np.uint8)
     free = data.data
     filled = 0
@@ -225,13 +213,13 @@ def _parse(stream: Any, path: Path, limit: int, exact: bool) -> np.ndarray:
         got = stream.readinto(free[filled:])
         if not got:
             raise ValueError(
-                f"read_idx: expected {len(data):,} bytes of values for shape {shape}, "
-                f"got {filled:,} in {str(path)!r}"
+                f"read_idx: expected {len(data):,} bytes of values for shape {shape}, got {filled:,} in {str(path)!r}"
             )
         filled += got
     if stream.read(1):
-        raise ValueError(
-            f"read_idx: expected the end of {str(path)!r} after {total:,} bytes, got more"
-        )
-    values = data.view(dtype).reshape(shape)
+        raise ValueError(f"read_idx: expected the end of {str(path)!r} after {total:,} bytes, got more")
+    try:
+        values = data.view(dtype).reshape(shape)
+    except ValueError:  # too many dimensions, or enormous ones beside a 0
+        raise ValueError(f"read_idx: expected a shape that an array can have, got {shape} in {str(path)!r}") from None
     return values.astype(dtype.newbyteorder("="), copy=False)

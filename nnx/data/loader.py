@@ -76,7 +76,7 @@ class DataLoader:
         for name in unsupported:
             hint = _ELSEWHERE.get(name, "There is no such argument.")
             raise TypeError(f"DataLoader: expected no argument {name!r}, got one. {hint}")
-        if isinstance(dataset, np.ndarray):
+        if hasattr(dataset, "__array__"):
             dataset = ArrayDataset(dataset)
         elif isinstance(dataset, tuple):  # a list is a data set: of samples
             dataset = ArrayDataset(*dataset)
@@ -130,9 +130,7 @@ class DataLoader:
         # The background thread only ever sees (order, epoch, step): what it has done ahead of the
         # consumer is in no state of the loader. Of several iterations at a time, the latest one
         # (`run`) keeps the loader's position.
-        order = (
-            _stream(self.seed, epoch, 0).permutation(len(self.dataset)) if self.shuffle else None
-        )
+        order = _stream(self.seed, epoch, 0).permutation(len(self.dataset)) if self.shuffle else None
         produce = partial(self._batch, order, epoch)
         steps = range(start, len(self))
         if self.prefetch and len(steps) > 1 and not self._is_light():
@@ -176,8 +174,7 @@ class DataLoader:
             return batch
         if not isinstance(batch, tuple):
             raise TypeError(
-                "DataLoader: expected batches to be tuples of arrays for transform, "
-                f"got {type(batch).__name__}"
+                f"DataLoader: expected batches to be tuples of arrays for transform, got {type(batch).__name__}"
             )
         rng = _stream(self.seed, epoch, 1 + step)
         return (self.transform(batch[0], rng), *batch[1:])
@@ -204,9 +201,7 @@ class DataLoader:
         layout = self._layout()
         missing = {"seed", "epoch", "position", *layout} - set(state)
         if missing:
-            raise ValueError(
-                f"DataLoader: expected state with {sorted(missing)}, got keys {sorted(state)}"
-            )
+            raise ValueError(f"DataLoader: expected state with {sorted(missing)}, got keys {sorted(state)}")
         for name, value in layout.items():
             if state[name] != value:
                 raise ValueError(
@@ -214,13 +209,10 @@ class DataLoader:
                     "Build the loader as it was when the state was saved."
                 )
         seed, epoch, position = (
-            _check.integer("DataLoader", name, state[name], 0)
-            for name in ("seed", "epoch", "position")
+            _check.integer("DataLoader", name, state[name], 0) for name in ("seed", "epoch", "position")
         )
         if position > len(self):
-            raise ValueError(
-                f"DataLoader: expected position to be at most {len(self)} batches, got {position}"
-            )
+            raise ValueError(f"DataLoader: expected position to be at most {len(self)} batches, got {position}")
         self.seed = seed
         self._epoch = epoch
         self._position = position
@@ -255,15 +247,11 @@ def _choose_seed(seed: Any, generator: Any, random: bool) -> int:
         generator = library_generator()
     if not isinstance(generator, np.random.Generator):
         raise TypeError(
-            "DataLoader: expected generator to be a numpy.random.Generator, "
-            f"got {type(generator).__name__}"
+            f"DataLoader: expected generator to be a numpy.random.Generator, got {type(generator).__name__}"
         )
     return int(generator.integers(2**63))
 
 
 def _stream(seed: int, epoch: int, number: int) -> np.random.Generator:
-    """Return the independent random stream `number` of an epoch: 0 for the order, 1 + i for batch
-    i."""
-    return np.random.Generator(
-        np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch, number)))
-    )
+    """Return the independent random stream `number` of an epoch: 0 for the order, 1 + i for batch i."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch, number))))

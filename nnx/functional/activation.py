@@ -112,12 +112,11 @@ def prelu_as(owner: str, input: Any, weight: Any) -> Tensor:
 
 
 def _prelu_grad(needs, gy, be, x, weight, shape):
-    gx, gw = be.prelu_backward(gy, x, weight)
-    if not needs[1]:
-        return gx, None
-    if weight.size == 1:
-        return gx, gw.sum().reshape(shape)
-    return gx, gw.sum(axis=tuple(i for i in range(x.ndim) if i != 1)).reshape(shape)
+    gx, gw = be.prelu_backward(gy, x, weight, needs)
+    if gw is not None:
+        axes = None if weight.size == 1 else tuple(i for i in range(x.ndim) if i != 1)
+        gw = gw.sum(axis=axes).reshape(shape)
+    return gx, gw
 
 
 def hardtanh(

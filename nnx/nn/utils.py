@@ -62,9 +62,7 @@ def clip_grad_norm_(
         return Tensor(np.asarray(norm, np.result_type(*grads)))
 
 
-def clip_grad_value_(
-    parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None
-) -> None:
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
     """Bring every gradient entry into ``[-clip_value, clip_value]``, in place; NaN stays.
 
     parameters:  a Parameter or an iterable of them; those without a gradient are left out
@@ -105,9 +103,7 @@ def vector_to_parameters(vec: Any, parameters: Iterable[Tensor]) -> None:
         raise ValueError(f"{owner}: expected vec of shape ({total},), got {vector.shape}")
     for i, p in enumerate(params):
         if not p.data.flags.writeable:
-            raise ValueError(
-                f"{owner}: expected the array of parameter {i} to be writeable, got a read-only one"
-            )
+            raise ValueError(f"{owner}: expected the array of parameter {i} to be writeable, got a read-only one")
     if any(np.may_share_memory(vector, p.data) for p in params):
         vector = vector.copy()
     offset = 0
@@ -130,15 +126,12 @@ def _parameters(owner: str, parameters: Any) -> list[Tensor]:
         return [parameters]
     if isinstance(parameters, (str, np.ndarray)) or not isinstance(parameters, Iterable):
         raise TypeError(
-            f"{owner}: expected parameters to be a Parameter or an iterable of them, "
-            f"got {type(parameters).__name__}"
+            f"{owner}: expected parameters to be a Parameter or an iterable of them, got {type(parameters).__name__}"
         )
     params = list({id(p): p for p in parameters}.values())
     for p in params:
         if not isinstance(p, Tensor):
-            raise TypeError(
-                f"{owner}: expected parameters to be Parameters, got {type(p).__name__}"
-            )
+            raise TypeError(f"{owner}: expected parameters to be Parameters, got {type(p).__name__}")
     return params
 
 
@@ -146,9 +139,7 @@ def _with_gradients(owner: str, parameters: Any) -> list[Tensor]:
     params = [p for p in _parameters(owner, parameters) if p.grad is not None]
     for p in params:
         if not isinstance(p.grad, (np.ndarray, np.generic)):
-            raise TypeError(
-                f"{owner}: expected .grad to be an array or None, got {type(p.grad).__name__}"
-            )
+            raise TypeError(f"{owner}: expected .grad to be an array or None, got {type(p.grad).__name__}")
     return params
 
 

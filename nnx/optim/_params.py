@@ -3,7 +3,7 @@ their gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,26 +11,30 @@ import numpy as np
 from nnx.autograd import Tensor, enable_grad
 
 
-def gradient_of(owner: str, p: Tensor, label: str) -> np.ndarray:
-    """The gradient of `p`, which has one, checked to be an array that fits it."""
-    g = p.grad
+def gradient_of(owner: str, p: Tensor, number: int, label: Callable[[int], str]) -> np.ndarray:
+    """The gradient of parameter `number`, which has one, checked to be an array that fits it.
+
+    label:  says how messages name a parameter; asked only when something is wrong
+    """
+    g, data = p.grad, p.data
     if not isinstance(g, np.ndarray):
-        if isinstance(g, Tensor) or not hasattr(g, "dtype"):
-            raise TypeError(f"{owner}: expected .grad of {label} to be an array or None, got {type(g).__name__}")
+        if not isinstance(g, np.generic):
+            raise TypeError(
+                f"{owner}: expected .grad of {label(number)} to be an array or None, got {type(g).__name__}"
+            )
         g = np.asarray(g)  # sums over 0-d arrays are NumPy scalars
-    data = p.data
     if g.shape != data.shape:
-        raise ValueError(f"{owner}: expected .grad of {label} to have its shape {data.shape}, got {g.shape}")
+        raise ValueError(f"{owner}: expected .grad of {label(number)} to have its shape {data.shape}, got {g.shape}")
     if g.dtype != data.dtype:
-        raise TypeError(f"{owner}: expected .grad of {label} to have its dtype {data.dtype}, got {g.dtype}")
+        raise TypeError(f"{owner}: expected .grad of {label(number)} to have its dtype {data.dtype}, got {g.dtype}")
     return g
 
 
-def writeable(owner: str, p: Tensor, label: str) -> np.ndarray:
-    """The array of `p`, checked that it can be updated in place."""
+def writeable(owner: str, p: Tensor, number: int, label: Callable[[int], str]) -> np.ndarray:
+    """The array of parameter `number`, checked that it can be updated in place."""
     if not p.data.flags.writeable:
         raise ValueError(
-            f"{owner}: expected the array of {label} to be writeable, got a read-only array. "
+            f"{owner}: expected the array of {label(number)} to be writeable, got a read-only array. "
             "Assign a copy: p.data = p.data.copy()"
         )
     return p.data
@@ -64,20 +68,21 @@ class Flat:
 
     def check_writeable(self) -> None:
         for i, p in enumerate(self.params):
-            writeable(self.owner, p, self.label(i))
+            writeable(self.owner, p, i, self.label)
 
     def values(self, dtype: Any = None) -> np.ndarray:
         """A copy of all parameters."""
-        return _join([p.data for p in self.params], dtype)
+        return np.concatenate([p.data.ravel() for p in self.params], dtype=dtype)
 
     def gradient(self, dtype: Any = None) -> np.ndarray:
         """All gradients; zeros where a parameter has none."""
-        parts = [
-            np.zeros_like(p.data) if p.grad is None else gradient_of(self.owner, p, self.label(i))
+        grads = [
+            np.zeros_like(p.data) if p.grad is None else gradient_of(self.owner, p, i, self.label)
             for i, p in enumerate(self.params)
         ]
-        return _join(parts, dtype)
+        return np.concatenate([g.ravel() for g in grads], dtype=dtype)
 
+    @np.errstate(over="ignore")
     def assign(self, vector: np.ndarray) -> None:
         """Copy `vector` into the parameters' own storage."""
         offset = 0
@@ -85,10 +90,3 @@ class Flat:
             size = p.data.size
             p.data[...] = vector[offset : offset + size].reshape(p.data.shape)
             offset += size
-
-
-def _join(arrays: Iterable[np.ndarray], dtype: Any) -> np.ndarray:
-    flat = [a.ravel() for a in arrays]
-    if not flat:
-        return np.zeros(0, dtype or np.float64)
-    return np.concatenate(flat, dtype=dtype)

@@ -23,11 +23,11 @@ class LBFGS(Optimizer):
     """Quasi-Newton steps from the last `history_size` changes of parameters and gradients.
 
     The direction is ``-H g`` with H the limited-memory estimate of the inverse Hessian. Without
-    `line_search_fn` the step is `lr` times the direction (the first one shortened to ``lr min(1, 1
-    / sum|g|)``); with ``"strong_wolfe"`` its length is searched for, from there.
+    `line_search_fn` the step is `lr` times the direction (the first one shortened to
+    ``lr min(1, 1 / sum|g|)``); with ``"strong_wolfe"`` its length is searched for, from there.
 
-    One `step` makes up to `max_iter` iterations and `max_eval` calls of the closure (``max_iter * 5
-    // 4`` if None), and ends early when no gradient entry exceeds `tolerance_grad`, or neither
+    One `step` makes up to `max_iter` iterations and `max_eval` calls of the closure (``max_iter * 5 // 4``
+    if None), and ends early when no gradient entry exceeds `tolerance_grad`, or neither
     parameters nor loss change by more than `tolerance_change`. There is one parameter group, and
     the closure should be free of noise: full batch, no dropout. If the closure raises, parameters
     and state are put back.
@@ -81,8 +81,7 @@ class LBFGS(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make up to `max_iter` iterations and return what the closure returned at the start.
 
-        closure:  zeroes the gradients, computes the loss, calls backward() and returns the loss;
-                  called several times
+        closure:  zeroes the gradients, computes the loss, calls backward() and returns the loss; called several times
         """
         owner = "LBFGS.step"
         if closure is None:
@@ -205,8 +204,7 @@ class LBFGS(Optimizer):
 
 
 class _Memory:
-    """The state, with the names of PyTorch's state dict: y are changes of the gradient, s of the
-    parameters.
+    """The state, under PyTorch's names: y are changes of the gradient, s of the parameters.
 
     old_dirs, old_stps, ro:   the last y, s and 1 / (y s)
     H_diag:                   the estimate's diagonal before they are applied
@@ -275,8 +273,7 @@ def _strong_wolfe(
     c1: float = 1e-4,
     c2: float = 0.9,
 ) -> _Point:
-    """Search a step length with a loss that is low enough (c1) and a slope that is flat enough
-    (c2).
+    """Search a step length with a loss that is low enough (c1) and a slope that is flat enough (c2).
 
     along:    evaluates a step length
     start:    the point at length 0, with a negative slope
@@ -349,8 +346,7 @@ def _lower(bracket: list[_Point]) -> int:
 
 
 def _minimum_of_cubic(a: _Point, b: _Point, low: float, high: float) -> float:
-    """Where the cubic through two points with their slopes has its minimum, clipped to the
-    interval; else its middle."""
+    """Where the cubic through two points and their slopes is lowest, clipped to the interval; else its middle."""
     if a.t > b.t:
         a, b = b, a
     if a.t < b.t:

@@ -189,12 +189,10 @@ class Optimizer:
                 number += 1
                 if p.grad is None:
                     continue
-                label = self._label(number) if "param_names" in group else f"parameter {number}"
-                g = gradient_of(owner, p, label)
-                data = writeable(owner, p, label)
+                g = gradient_of(owner, p, number, self._label)
+                data = writeable(owner, p, number, self._label)
                 state = self.state.get(p, {})
-                step = state.get("step", 0) + 1
-                fresh = any(name not in state for name in names)
+                step, fresh = state.get("step", 0) + 1, not state
                 key = (group_number, type(data), data.dtype, step, fresh)
                 batch = batches.get(key)
                 if batch is None:
@@ -208,7 +206,7 @@ class Optimizer:
                         a = self._initial(settings, name, data)
                     elif a.shape != data.shape or a.dtype != data.dtype:
                         raise ValueError(
-                            f"{owner}: expected {name} of {label} to be {data.dtype} of shape "
+                            f"{owner}: expected {name} of {self._label(number)} to be {data.dtype} of shape "
                             f"{data.shape} like it, got {a.dtype} of shape {a.shape}. Make the "
                             "optimizer after the model's type and shapes are final"
                         )
@@ -348,7 +346,7 @@ class Batch:
         self.backend = backend
         self.settings = settings  # hyper-parameters as plain numbers
         self.step = step  # number of this update, from 1
-        self.fresh = fresh  # whether an accumulator is new
+        self.fresh = fresh  # whether these parameters had no state before
         self.owners: list[Tensor] = []
         self.params: list[np.ndarray] = []
         self.grads: list[np.ndarray] = []

@@ -11,8 +11,8 @@ from nnx.optim.optimizer import Batch, Optimizer, check_flags, check_real, only_
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum if asked for.
 
-    ``b = momentum b + (1 - dampening) g;  p -= lr b``, where g is the gradient plus ``weight_decay
-    p``, and b is g in the first step. With `nesterov`, ``p -= lr (g + momentum b)``: the gradient
+    ``b = momentum b + (1 - dampening) g;  p -= lr b``, where g is the gradient plus
+    ``weight_decay p``, and b is g in the first step. With `nesterov`, ``p -= lr (g + momentum b)``: the gradient
     is taken as if the momentum step had been made. With `maximize` the objective goes up.
 
     params: Parameters, ``(name, Parameter)`` pairs or dicts of groups. `foreach`, `fused` and

@@ -135,27 +135,18 @@ def _has_class_folders(folder: str) -> bool:
     return os.path.isdir(train) and any(entry.is_dir() for entry in os.scandir(train))
 
 
-class Images:
-    """A data set that scales and normalises a batch when it is asked for, so that bytes stay bytes in memory."""
+class Prepare:
+    """Scale a batch to 0..1 and normalise it when it is asked for, so that bytes stay bytes in memory."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, mean: Any, std: Any) -> None:
-        from nnx.data import ArrayDataset, Normalize
+    def __init__(self, mean: Any, std: Any) -> None:
+        from nnx.data import Normalize
 
-        self._data = ArrayDataset(x, y)
         self._normalize = Normalize(mean, std)
 
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
-        x, y = self.gather([index])
-        return x[0], y[0]
-
-    def gather(self, indices: Any) -> tuple[np.ndarray, ...]:
+    def __call__(self, x: np.ndarray, rng: object = None) -> np.ndarray:
         from nnx.data import to_float
 
-        x, y = self._data.gather(indices)
-        return self._normalize(to_float(x)), y
+        return self._normalize(to_float(x))
 
 
 def statistics(x: np.ndarray) -> tuple[list[float], list[float]]:
@@ -167,20 +158,22 @@ def statistics(x: np.ndarray) -> tuple[list[float], list[float]]:
     return [float(m / scale) for m in mean], [float(s / scale) or 1.0 for s in std]
 
 
-def augmentation(names: tuple[str, ...], shape: tuple[int, ...]) -> Any:
-    """The transform for normalised images of `shape` (C, H, W): the strengths that suit small images."""
+def augmentation(names: tuple[str, ...], shape: tuple[int, ...]) -> list[Any]:
+    """The transforms for images of `shape` (C, H, W), with strengths that suit small images."""
     from nnx import data
 
-    height, width = shape[1:]
+    channels, height, width = shape
+    padding = max(1, min(height, width) // 8)
+    # what is drawn in grey lies on black; a photograph goes on beyond its edge
+    mode = "constant" if channels == 1 or min(height, width) <= padding else "reflect"
     known: dict[str, Any] = {
-        "crop": lambda: data.RandomCrop((height, width), padding=max(1, min(height, width) // 8)),
+        "crop": lambda: data.RandomCrop((height, width), padding=padding, padding_mode=mode),
         "flip": lambda: data.RandomHorizontalFlip(),
         "rotate": lambda: data.RandomRotation(10),
         "scale": lambda: data.RandomScale((0.9, 1.1)),
-        "noise": lambda: data.GaussianNoise(0.05),
+        "noise": lambda: data.GaussianNoise(0.02),
     }
-    chosen = [known[name]() for name in AUGMENTATIONS if name in names]
-    return data.Compose(chosen) if chosen else None
+    return [known[name]() for name in AUGMENTATIONS if name in names]
 
 
 # -- model -----------------------------------------------------------------------------------------
@@ -275,11 +268,27 @@ class Run:
         model.load_state_dict(load(self.weights))
         return model.eval()
 
-    def images(self, x: np.ndarray, y: np.ndarray) -> Images:
-        """A data set of images, prepared as in this run's training."""
+    def prepare(self, x: np.ndarray) -> np.ndarray:
+        """Images as the model takes them, from bytes or from floats in 0..1."""
         if x.shape[1:] != self.shape:
             raise ValueError(f"expected images of shape {self.shape} as in {str(self.folder)!r}, got {x.shape[1:]}")
-        return Images(x, y, self.mean, self.std)
+        return Prepare(self.mean, self.std)(x)
+
+    def training_batches(self, x: np.ndarray, y: np.ndarray) -> Any:
+        """A loader that shuffles, augments and prepares; its order and its draws follow from the run's seed."""
+        from nnx.data import Compose, DataLoader
+
+        steps = [*augmentation(self.settings.augment, self.shape), Prepare(self.mean, self.std)]
+        return DataLoader(
+            (x, y), self.settings.batch_size, shuffle=True, seed=self.settings.seed, transform=Compose(steps)
+        )
+
+    def test_batches(self, x: np.ndarray, y: np.ndarray) -> Any:
+        """A loader in the order of the arrays, for `Trainer.evaluate`."""
+        from nnx.data import DataLoader
+
+        self.prepare(x[:1])
+        return DataLoader((x, y), 256, seed=0, transform=Prepare(self.mean, self.std))
 
     def save(self) -> None:
         """Write ``model.json``."""

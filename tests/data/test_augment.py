@@ -111,9 +111,7 @@ def test_flip():
     st.data(),
 )
 def test_crop_cuts_windows_of_the_padded_images(n, c, h, w, padding, mode, data):
-    size = data.draw(
-        st.tuples(st.integers(1, h + 2 * padding), st.integers(1, w + 2 * padding)), "size"
-    )
+    size = data.draw(st.tuples(st.integers(1, h + 2 * padding), st.integers(1, w + 2 * padding)), "size")
     x = images(n, c, h, w)
     crop = RandomCrop(size, padding=padding, fill=3.5, padding_mode=mode)
     y = crop(x, rng(5))
@@ -224,9 +222,7 @@ def test_uint8_stays_in_range_and_rounds():
     exact = RandomRotation(20)(picture.astype(np.float32), rng())
     np.testing.assert_array_equal(RandomRotation(20)(picture, rng()), np.rint(exact))
     ramp = np.tile(np.array([0, 1], np.uint8), (1, 1, 1, 4))
-    np.testing.assert_array_equal(
-        RandomRotation((180, 180))(ramp, rng())[0, 0, 0], ramp[0, 0, 0, ::-1]
-    )
+    np.testing.assert_array_equal(RandomRotation((180, 180))(ramp, rng())[0, 0, 0], ramp[0, 0, 0, ::-1])
 
 
 def test_infinite_pixels_do_not_warn():
@@ -242,9 +238,7 @@ def test_rotation_and_scale_errors():
         RandomRotation((1, 2, 3))
     with pytest.raises(ValueError, match=r"degrees to be a number in \[10, inf\), got 5"):
         RandomRotation((10, 5))
-    with pytest.raises(
-        ValueError, match=r"RandomScale: expected scale to be \(low, high\), got 1.5"
-    ):
+    with pytest.raises(ValueError, match=r"RandomScale: expected scale to be \(low, high\), got 1.5"):
         RandomScale(1.5)
     with pytest.raises(ValueError, match=r"scale to be a number in \(0, inf\), got 0"):
         RandomScale((0, 1))
@@ -272,9 +266,7 @@ def test_compose_applies_in_order():
     np.testing.assert_array_equal(both(x, rng(3)), want)
     assert Compose([])(x, rng()) is x
     assert repr(both).startswith("Compose([RandomCrop(size=(5, 5), padding=0, fill=0, ")
-    with pytest.raises(
-        TypeError, match="Compose: expected transforms to be callable objects, got 3"
-    ):
+    with pytest.raises(TypeError, match="Compose: expected transforms to be callable objects, got 3"):
         Compose([3])
     with pytest.raises(TypeError, match="callable objects, got <class"):
         Compose([RandomHorizontalFlip])

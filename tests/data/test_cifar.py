@@ -62,9 +62,7 @@ def test_cifar100_labels_and_names(tmp_path):
     (tmp_path / "fine_label_names.txt").write_text("one\ntwo\n")
     with pytest.raises(ValueError, match=r"cifar100: expected 100 names in '.*fine_.*', got 2"):
         cifar100(tmp_path)
-    with pytest.raises(
-        ValueError, match=r"cifar100: expected labels to be one of 'fine', 'coarse'"
-    ):
+    with pytest.raises(ValueError, match=r"cifar100: expected labels to be one of 'fine', 'coarse'"):
         cifar100(tmp_path, labels="both")
 
 

@@ -27,10 +27,7 @@ def colour(seed, h=6, w=5):
 def make(root, counts, picture=colour):
     """Write counts[name] images to each class folder; return them by class."""
     return {
-        name: [
-            (save(root / name / f"{i:03}.png", image := picture(i + 100 * k)), image)[1]
-            for i in range(n)
-        ]
+        name: [(save(root / name / f"{i:03}.png", image := picture(i + 100 * k)), image)[1] for i in range(n)]
         for k, (name, n) in enumerate(sorted(counts.items()))
     }
 
@@ -78,9 +75,7 @@ def test_mode(tmp_path):
     save(tmp_path / "a" / "0.png", grey(0))
     assert image_folder(tmp_path, test=0).x_train.shape[1] == 1
     assert image_folder(tmp_path, test=0, mode="RGB").x_train.shape[1] == 3
-    with pytest.raises(
-        ValueError, match=r"enough images to split off the part 0\.2 as test, got 1"
-    ):
+    with pytest.raises(ValueError, match=r"enough images to split off the part 0\.2 as test, got 1"):
         image_folder(tmp_path)
     save(tmp_path / "a" / "1.png", colour(1))
     mixed = image_folder(tmp_path, test=0, dtype="uint8")
@@ -102,9 +97,7 @@ def test_transparency_and_palettes(tmp_path):
 def test_sizes(tmp_path):
     save(tmp_path / "a" / "0.png", grey(0))
     save(tmp_path / "a" / "1.png", grey(1, 7, 5))
-    with pytest.raises(
-        ValueError, match=r"one size, got \(6, 5\) .* '.*0\.png' and \(7, 5\) in '.*1\.png'. size="
-    ):
+    with pytest.raises(ValueError, match=r"one size, got \(6, 5\) .* '.*0\.png' and \(7, 5\) in '.*1\.png'. size="):
         image_folder(tmp_path, test=0)
     x = image_folder(tmp_path, test=0, size=(6, 5), dtype="uint8").x_train
     assert x.shape == (2, 1, 6, 5)

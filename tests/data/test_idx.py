@@ -151,6 +151,15 @@ def test_small_gzip_with_a_large_claim_is_refused_unread(tmp_path):
         read_idx(path)
 
 
+@pytest.mark.parametrize("dims", [(1,) * 200, (0, *(0xFFFFFFFF,) * 5)])
+def test_shapes_that_no_array_can_have(tmp_path, dims):
+    path = tmp_path / "file"
+    values = b"" if 0 in dims else b"x"
+    path.write_bytes(bytes([0, 0, 8, len(dims)]) + struct.pack(f">{len(dims)}I", *dims) + values)
+    with pytest.raises(ValueError, match=r"read_idx: expected a shape that an array can have, .*file"):
+        read_idx(path)
+
+
 @pytest.mark.parametrize("cut", [1, 8, 12])
 def test_broken_gzip(tmp_path, cut):
     path = tmp_path / "file"

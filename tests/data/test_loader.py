@@ -71,9 +71,7 @@ class Samples:
 @pytest.mark.parametrize("size", [1, 5, 23, 24, 100])
 def test_each_sample_once(size, drop_last, shuffle, prefetch):
     x, y = arrays()
-    loader = DataLoader(
-        (x, y), size, shuffle, drop_last=drop_last, prefetch=prefetch, transform=lambda x, rng: x
-    )
+    loader = DataLoader((x, y), size, shuffle, drop_last=drop_last, prefetch=prefetch, transform=lambda x, rng: x)
     batches = epoch(loader)
     assert len(batches) == len(loader) == (23 // size if drop_last else -(-23 // size))
     assert all(len(bx) == len(by) == size for bx, by in batches[: 23 // size])
@@ -94,6 +92,12 @@ def test_what_may_be_a_data_set():
         np.testing.assert_array_equal(batch[0], x)
     ((bx, by),) = DataLoader((x.tolist(), y), 4)
     np.testing.assert_array_equal(by, y)
+    import nnx
+
+    for dataset in (nnx.tensor(x), (nnx.tensor(x, requires_grad=True),)):
+        ((bx,),) = DataLoader(dataset, 4)
+        assert type(bx) is np.ndarray
+        np.testing.assert_array_equal(bx, x)
     # A list is a data set of samples, as everything else with len() and [].
     ((bx, by),) = DataLoader([(x[i], i) for i in range(4)], 4)
     np.testing.assert_array_equal(bx, x)
@@ -168,9 +172,7 @@ def test_numpys_global_state_is_left_alone():
 @pytest.mark.parametrize("dataset", [arrays(), Samples(23)])
 def test_prefetching_changes_nothing(dataset):
     def read(prefetch):
-        loader = DataLoader(
-            dataset, 4, shuffle=True, seed=7, prefetch=prefetch, transform=add_noise
-        )
+        loader = DataLoader(dataset, 4, shuffle=True, seed=7, prefetch=prefetch, transform=add_noise)
         return epoch(loader) + epoch(loader)
 
     want = read(0)
@@ -183,9 +185,7 @@ def test_augmentation_with_a_seed():
     transform = Compose([RandomCrop(8, padding=2), GaussianNoise(0.1)])
     loaders = [DataLoader(images, 6, True, seed=2, transform=transform) for _ in range(2)]
     assert_same(epoch(loaders[0]), epoch(loaders[1]))
-    first, second = (
-        [b for (b,) in DataLoader(images, 6, seed=s, transform=transform)] for s in (1, 2)
-    )
+    first, second = ([b for (b,) in DataLoader(images, 6, seed=s, transform=transform)] for s in (1, 2))
     assert not np.array_equal(first[0], second[0])
 
 
@@ -310,9 +310,7 @@ def test_wrong_state(change, text):
 
 def test_incomplete_state():
     loader = DataLoader(arrays(), 4)
-    with pytest.raises(
-        ValueError, match=r"DataLoader: expected state with \['batch_size', .*got keys \["
-    ):
+    with pytest.raises(ValueError, match=r"DataLoader: expected state with \['batch_size', .*got keys \["):
         loader.load_state_dict({"position": 1, "seed": 0})
 
 
@@ -338,12 +336,8 @@ def test_transform_errors():
     for prefetch in (0, 2):
         with pytest.raises(LookupError, match="transform is broken"):
             list(DataLoader(arrays(), 4, prefetch=prefetch, transform=broken))
-        loader = DataLoader(
-            Samples(4), 2, prefetch=prefetch, collate_fn=lambda s: 0, transform=broken
-        )
-        with pytest.raises(
-            TypeError, match="batches to be tuples of arrays for transform, got int"
-        ):
+        loader = DataLoader(Samples(4), 2, prefetch=prefetch, collate_fn=lambda s: 0, transform=broken)
+        with pytest.raises(TypeError, match="batches to be tuples of arrays for transform, got int"):
             list(loader)
 
 
@@ -445,7 +439,7 @@ def test_ctrl_c_while_waiting_for_a_batch():
         "import os, signal, threading, time, numpy as np\n"
         "from nnx.data import DataLoader\n"
         "def slow(x, rng):\n"
-        "    os.kill(os.getpid(), signal.SIGINT); time.sleep(0.5); return x\n"
+        "    os.kill(os.getpid(), signal.SIGINT); time.sleep(1); return x\n"
         "try:\n"
         "    for _ in DataLoader(np.zeros((9, 4)), 2, transform=slow): print('a batch came')\n"
         "except KeyboardInterrupt:\n"
@@ -509,6 +503,5 @@ def test_dataset_errors():
 
 def test_repr():
     assert repr(DataLoader(np.zeros(5), 2, seed=1)) == (
-        "DataLoader(ArrayDataset(float64 (5,)), batch_size=2, shuffle=False, drop_last=False, "
-        "seed=1, prefetch=2)"
+        "DataLoader(ArrayDataset(float64 (5,)), batch_size=2, shuffle=False, drop_last=False, seed=1, prefetch=2)"
     )

@@ -90,9 +90,7 @@ def test_normalize_errors():
         Normalize(0, np.nan)
     with pytest.raises(TypeError, match=r"Normalize: expected x to hold floats, got uint8\. to_f"):
         Normalize(0.5)(IMAGES)
-    with pytest.raises(
-        ValueError, match=r"Normalize: expected mean .* \(3, 4, 5\), got shape \(4,\)"
-    ):
+    with pytest.raises(ValueError, match=r"Normalize: expected mean .* \(3, 4, 5\), got shape \(4,\)"):
         Normalize(np.zeros(4))(to_float(IMAGES))
 
 

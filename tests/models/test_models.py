@@ -260,8 +260,10 @@ def tiny_densenet():
 @pytest.mark.parametrize("make", (tiny_resnet, tiny_densenet), ids=("resnet", "densenet"))
 def test_gradient_of_whole_network(make, rng):
     model = make().double()
+    before = {name: array.copy() for name, array in model.state_dict().items()}
     report = gradcheck(model, rng.standard_normal((3, 3, 12, 12)), mode="direction")
     assert report.checked >= 1 + sum(1 for _ in model.parameters())
+    assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
 
 
 @pytest.mark.parametrize(

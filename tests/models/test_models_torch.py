@@ -57,6 +57,98 @@ class VGG16(tnn.Module):
         return self.classifier(x.flatten(1))
 
 
+class AlexNet(tnn.Module):
+    def __init__(self, grouped):
+        super().__init__()
+        g = 2 if grouped else 1
+        self.features = tnn.Sequential(
+            tnn.Conv2d(3, 96, 11, 4, 2),
+            tnn.ReLU(),
+            tnn.MaxPool2d(3, 2),
+            tnn.Conv2d(96, 256, 5, padding=2, groups=g),
+            tnn.ReLU(),
+            tnn.MaxPool2d(3, 2),
+            tnn.Conv2d(256, 384, 3, padding=1),
+            tnn.ReLU(),
+            tnn.Conv2d(384, 384, 3, padding=1, groups=g),
+            tnn.ReLU(),
+            tnn.Conv2d(384, 256, 3, padding=1, groups=g),
+            tnn.ReLU(),
+            tnn.MaxPool2d(3, 2),
+        )
+        self.classifier = tnn.Sequential(
+            tnn.Dropout(),
+            tnn.Linear(9216, 4096),
+            tnn.ReLU(),
+            tnn.Dropout(),
+            tnn.Linear(4096, 4096),
+            tnn.ReLU(),
+            tnn.Linear(4096, 1000),
+        )
+
+    def forward(self, x):
+        x = tnn.functional.adaptive_avg_pool2d(self.features(x), 6)
+        return self.classifier(x.flatten(1))
+
+
+class ConvBN(tnn.Module):
+    def __init__(self, *args, **options):
+        super().__init__()
+        self.conv = tnn.Conv2d(*args, bias=False, **options)
+        self.bn = tnn.BatchNorm2d(args[1], eps=0.001)
+
+    def forward(self, x):
+        return torch.relu(self.bn(self.conv(x)))
+
+
+class Inception(tnn.Module):
+    def __init__(self, n, c1, c3_in, c3, c5_in, c5, pool):
+        super().__init__()
+        self.branch1 = ConvBN(n, c1, 1)
+        self.branch2 = tnn.Sequential(ConvBN(n, c3_in, 1), ConvBN(c3_in, c3, 3, padding=1))
+        self.branch3 = tnn.Sequential(ConvBN(n, c5_in, 1), ConvBN(c5_in, c5, 3, padding=1))
+        self.branch4 = tnn.Sequential(tnn.MaxPool2d(3, 1, 1), ConvBN(n, pool, 1))
+
+    def forward(self, x):
+        return torch.cat([branch(x) for branch in self.children()], 1)
+
+
+class GoogLeNet(tnn.Module):
+    POOLED = {"3a": (3, 2), "4a": (3, 2), "5a": (2, 2)}  # a pool in front of these
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = ConvBN(3, 64, 7, stride=2, padding=3)
+        self.conv2 = ConvBN(64, 64, 1)
+        self.conv3 = ConvBN(64, 192, 3, padding=1)
+        channels = 192
+        for name, *widths in (
+            ("3a", 64, 96, 128, 16, 32, 32),
+            ("3b", 128, 128, 192, 32, 96, 64),
+            ("4a", 192, 96, 208, 16, 48, 64),
+            ("4b", 160, 112, 224, 24, 64, 64),
+            ("4c", 128, 128, 256, 24, 64, 64),
+            ("4d", 112, 144, 288, 32, 64, 64),
+            ("4e", 256, 160, 320, 32, 128, 128),
+            ("5a", 256, 160, 320, 32, 128, 128),
+            ("5b", 384, 192, 384, 48, 128, 128),
+        ):
+            setattr(self, f"inception{name}", Inception(channels, *widths))
+            channels = widths[0] + widths[2] + widths[4] + widths[5]
+        self.fc = tnn.Linear(1024, 1000)
+
+    def forward(self, x):
+        x = tnn.functional.max_pool2d(self.conv1(x), 3, 2, ceil_mode=True)
+        x = self.conv3(self.conv2(x))
+        for name, module in self.named_children():
+            if name.startswith("inception"):
+                pool = self.POOLED.get(name.removeprefix("inception"))
+                if pool is not None:
+                    x = tnn.functional.max_pool2d(x, *pool, ceil_mode=True)
+                x = module(x)
+        return self.fc(x.mean((2, 3)))
+
+
 class Residual(tnn.Module):
     """A block; `sizes` are the kernel sizes of its convolutions, `stride` that of the first 3x3."""
 
@@ -87,9 +179,11 @@ class Residual(tnn.Module):
 
 
 class ResNet(tnn.Module):
-    def __init__(self, layers, width, classes, bottleneck=False):
+    def __init__(self, layers, width, classes, bottleneck=False, small=False):
         super().__init__()
-        self.conv1 = tnn.Conv2d(3, width, 7, 2, 3, bias=False)
+        self.small = small
+        stem = (3, 1, 1) if small else (7, 2, 3)
+        self.conv1 = tnn.Conv2d(3, width, *stem, bias=False)
         self.bn1 = tnn.BatchNorm2d(width)
         channels = width
         self.stages = len(layers)
@@ -103,7 +197,8 @@ class ResNet(tnn.Module):
         self.fc = tnn.Linear(channels, classes)
 
     def forward(self, x):
-        x = torch.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = x if self.small else torch.max_pool2d(x, 3, 2, 1)
         for i in range(self.stages):
             x = getattr(self, f"layer{i + 1}")(x)
         return self.fc(x.mean((2, 3)))
@@ -193,8 +288,22 @@ def build(make):
         (lambda: ResNet((3, 4, 6, 3), 64, 1000, True), models.resnet50, (1, 3, 64, 64)),
         (lambda: DenseNet(32, (6, 12, 24, 16), 64, 1000), models.densenet121, (1, 3, 64, 64)),
         (VGG16, models.vgg16, (1, 3, 64, 64)),
+        (lambda: ResNet((3, 3, 3), 16, 10, small=True), models.resnet20, (2, 3, 32, 32)),
+        (GoogLeNet, models.googlenet, (1, 3, 64, 64)),
+        (lambda: AlexNet(False), models.alexnet, (1, 3, 95, 95)),
+        (lambda: AlexNet(True), lambda: models.alexnet(grouped=True), (1, 3, 95, 95)),
     ],
-    ids=("lenet", "resnet18", "resnet50", "densenet121", "vgg16"),
+    ids=(
+        "lenet",
+        "resnet18",
+        "resnet50",
+        "densenet121",
+        "vgg16",
+        "resnet20",
+        "googlenet",
+        "alexnet",
+        "alexnet-grouped",
+    ),
 )
 def test_weights_load_by_name_and_give_the_same_output(make, ours, shape, rng, monkeypatch):
     theirs = build(make).eval()

@@ -50,11 +50,13 @@ class ActivationOps:
 
     @_quiet
     def prelu_backward(
-        self, gy: np.ndarray, x: np.ndarray, weight: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, gy: np.ndarray, x: np.ndarray, weight: np.ndarray, needs: tuple[bool, bool]
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """The gradients for x and, in the shape of x, for the weight."""
         positive = x > 0
-        return np.where(positive, gy, weight * gy), np.where(positive, 0, x * gy)
+        gx = np.where(positive, gy, weight * gy) if needs[0] else None
+        gw = np.where(positive, 0, x * gy) if needs[1] else None
+        return gx, gw
 
     def hardtanh(self, x: np.ndarray, low: float, high: float) -> np.ndarray:
         """``min(max(x, low), high)``."""

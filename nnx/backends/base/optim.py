@@ -33,11 +33,9 @@ class OptimOps:
         nesterov: bool,
         maximize: bool,
     ) -> None:
-        """``b = momentum b + (1 - dampening) g;  p -= lr b`` (``p -= lr (g + momentum b)`` with
-        `nesterov`).
+        """``b = momentum b + (1 - dampening) g;  p -= lr b``, or ``p -= lr (g + momentum b)`` with `nesterov`.
 
-        `buffers` is not read when `momentum` is 0, and set to the gradient when this is the `first`
-        step.
+        `buffers` is not used when `momentum` is 0, and set to the gradient when this is the `first` step.
         """
         for i, (p, grad) in enumerate(zip(params, grads, strict=True)):
             g = _descent(p, grad, weight_decay, maximize)
@@ -80,8 +78,10 @@ class OptimOps:
         weight_decay: float,
         maximize: bool,
     ) -> None:
-        """``v = rho v + (1 - rho) g^2;  d = g sqrt(a + eps) / sqrt(v + eps);  a = rho a + (1 - rho)
-        d^2;  p -= lr d``."""
+        """``p -= lr d`` with ``d = g sqrt(a + eps) / sqrt(v + eps)``.
+
+        ``v = rho v + (1 - rho) g^2`` comes before, and ``a = rho a + (1 - rho) d^2`` behind.
+        """
         for p, grad, v, a in zip(params, grads, square_avgs, acc_deltas, strict=True):
             g = _descent(p, grad, weight_decay, maximize)
             v[...] = rho * v + (1 - rho) * (g * g)
@@ -106,9 +106,8 @@ class OptimOps:
     ) -> None:
         """``v = alpha v + (1 - alpha) g^2;  p -= lr g / (sqrt(v) + eps)``.
 
-        With `grad_avgs` (centered) the mean gradient is kept too and its square subtracted from `v`
-        under the root; with `buffers` the quotient is added to ``momentum b`` and the step is ``lr
-        b``.
+        With `grad_avgs` (centered) the mean gradient is kept too and its square subtracted from v under the root; with
+        `buffers` the quotient is added to ``momentum b`` and the step is ``lr b``.
         """
         for i, (p, grad, v) in enumerate(zip(params, grads, square_avgs, strict=True)):
             g = _descent(p, grad, weight_decay, maximize)
@@ -143,12 +142,11 @@ class OptimOps:
         bias_correction: bool,
         maximize: bool,
     ) -> None:
-        """``m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p -= lr M / (sqrt(V) +
-        eps)``.
+        """``m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p -= lr M / (sqrt(V) + eps)``.
 
-        ``M = m / (1 - beta1^step)`` and ``V = v / (1 - beta2^step)`` with `bias_correction`, else m
-        and v; `step` counts from 1. With `max_exp_avg_sqs` (AMSGrad) V comes from the largest v so
-        far. `decoupled` decays the parameter itself (AdamW) and not by way of the gradient.
+        ``M = m / (1 - beta1^step)`` and ``V = v / (1 - beta2^step)`` with `bias_correction`, else m and v; `step`
+        counts from 1. With `max_exp_avg_sqs` (AMSGrad) V comes from the largest v so far. `decoupled` decays the
+        parameter itself (AdamW) and not by way of the gradient.
         """
         rate, root = adam_factors(step, lr, beta1, beta2, bias_correction)
         for i, (p, grad, m, v) in enumerate(zip(params, grads, exp_avgs, exp_avg_sqs, strict=True)):
@@ -186,9 +184,7 @@ class OptimOps:
             np.clip(a, low, high, out=a)
 
 
-def adam_factors(
-    step: int, lr: float, beta1: float, beta2: float, bias_correction: bool
-) -> tuple[float, float]:
+def adam_factors(step: int, lr: float, beta1: float, beta2: float, bias_correction: bool) -> tuple[float, float]:
     """The learning rate with the first bias correction, and the root of the second."""
     if not bias_correction:
         return lr, 1.0

@@ -1,4 +1,9 @@
-"""Convolution by ext/conv.pyx: channels-last in memory, tile by tile."""
+"""Convolution by ext/conv.pyx and ext/winograd.pyx: channels-last in memory, tile by tile.
+
+Which algorithm runs is decided by shape, in `_winograd`: Winograd's F(4x4, 3x3) for 3x3 filters with stride 1 and enough
+channels, in float32, unless `nnx.set_conv_precision("high")`; direct summation (one matrix product per tile of
+gathered pixels) for everything else.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from nnx._ext import conv as _conv
+from nnx._ext import winograd as _winograd
+from nnx.backends import precision
 from nnx.backends.base.conv import Pairs, Sizes, output_sizes
 from nnx.backends.cpu._arrays import (
     channels_last,
@@ -18,6 +25,10 @@ from nnx.backends.cpu._arrays import (
 from nnx.backends.cpu.gemm import column_sums
 
 _FEW_CHANNELS = 4  # up to here the kernel gathers from channels-first images as fast as it would copy them
+
+_WINOGRAD_CHANNELS = 16  # in and out; below, the transforms cost more than they save (benchmarks/NOTES.md)
+_WINOGRAD_PIXELS = 128  # of the batch; below, transforming the weights costs more than the product
+_LARGEST_WEIGHTS = 9 * 256 * 256  # beyond, there are too few partial gradients to share among threads
 
 
 class ConvKernels:
@@ -39,6 +50,9 @@ class ConvKernels:
         y = empty_channels_last((x.shape[0], w.shape[0], *out), x.dtype)
         low = tuple([p[0] for p in padding])
         threads = _threads(y, w)
+        if _suits_winograd(y, w.shape, stride, padding, dilation, groups):
+            _winograd.forward(channels_last(x), _whole(w), _bias(b), y, low, threads)
+            return y
         _conv.forward(_source(x), _whole(w), _bias(b), y, stride, low, dilation, groups, threads)
         return y
 
@@ -59,6 +73,9 @@ class ConvKernels:
         gx = empty_channels_last(x_shape, gy.dtype)
         low = tuple([p[0] for p in padding])
         threads = _threads(gy, w)
+        if _suits_winograd(gx, w.shape, stride, padding, dilation, groups):
+            _winograd.data_grad(channels_last(gy), _whole(w), gx, low, threads)
+            return gx
         _conv.data_grad(_source(gy), _whole(w), None, gx, stride, low, dilation, groups, threads)
         return gx
 
@@ -79,6 +96,10 @@ class ConvKernels:
         gw = np.empty(w_shape, gy.dtype)
         low = tuple([p[0] for p in padding])
         threads = _threads(gy, gw)
+        small = gw.size <= _LARGEST_WEIGHTS
+        if small and _suits_winograd(gy, w_shape, stride, padding, dilation, groups):
+            _winograd.weight_grad(channels_last(gy), channels_last(x), gw, low, threads)
+            return gw
         _conv.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, groups, threads)
         return gw
 
@@ -87,6 +108,25 @@ class ConvKernels:
             return super().channel_sum(gy)  # type: ignore[misc]
         rows = nhwc(channels_last(gy))
         return column_sums(rows.reshape(gy.size // max(gy.shape[1], 1), gy.shape[1]))
+
+
+def _suits_winograd(
+    result: np.ndarray, w_shape: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int
+) -> bool:
+    """Whether Winograd's algorithm computes this 3x3 convolution, whose result (y, gx, or gy for the weights) is given."""
+    return (
+        w_shape[2:] == (3, 3)
+        and stride == (1, 1)
+        and dilation == (1, 1)
+        and groups == 1
+        and w_shape[0] >= _WINOGRAD_CHANNELS
+        and w_shape[1] >= _WINOGRAD_CHANNELS
+        and result.shape[0] * result.shape[2] * result.shape[3] >= _WINOGRAD_PIXELS
+        and result.dtype == np.float32
+        and padding[0][0] <= 2
+        and padding[1][0] <= 2
+        and precision.get_conv_precision() == "default"
+    )
 
 
 def _takes(a: np.ndarray, b: np.ndarray) -> bool:

@@ -30,7 +30,7 @@ class OptimKernels(OptimOps):
     ) -> None:
         scalars = (first, lr, momentum, dampening, weight_decay, nesterov, maximize)
         columns = (params, grads, buffers if momentum != 0 else None)
-        _update(columns, 2, _optim.sgd_step, scalars, super().sgd_step, scalars)
+        _update(columns, 0.5, _optim.sgd_step, scalars, super().sgd_step, scalars)
 
     def adagrad_step(
         self,
@@ -47,7 +47,7 @@ class OptimKernels(OptimOps):
         rate = lr / (1 + (step - 1) * lr_decay)
         _update(
             (params, grads, sums),
-            4,
+            0.75,
             _optim.adagrad_step,
             (rate, eps, weight_decay, maximize),
             super().adagrad_step,
@@ -68,7 +68,7 @@ class OptimKernels(OptimOps):
     ) -> None:
         scalars = (lr, rho, eps, weight_decay, maximize)
         columns = (params, grads, square_avgs, acc_deltas)
-        _update(columns, 6, _optim.adadelta_step, scalars, super().adadelta_step, scalars)
+        _update(columns, 1, _optim.adadelta_step, scalars, super().adadelta_step, scalars)
 
     def rmsprop_step(
         self,
@@ -86,7 +86,7 @@ class OptimKernels(OptimOps):
     ) -> None:
         scalars = (lr, alpha, eps, weight_decay, momentum, maximize)
         columns = (params, grads, square_avgs, grad_avgs, buffers)
-        _update(columns, 4, _optim.rmsprop_step, scalars, super().rmsprop_step, scalars)
+        _update(columns, 0.75, _optim.rmsprop_step, scalars, super().rmsprop_step, scalars)
 
     def adam_step(
         self,
@@ -109,7 +109,7 @@ class OptimKernels(OptimOps):
         keep, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
         _update(
             (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs),
-            5,
+            0.75,
             _optim.adam_step,
             (rate, root, keep, beta1, beta2, eps, decay, maximize),
             super().adam_step,
@@ -120,10 +120,10 @@ class OptimKernels(OptimOps):
         if order != 2 or not arrays or not has_kernel(*arrays):
             return super().total_norm(arrays, order)
         size = sum(a.size for a in arrays)
-        return math.sqrt(_optim.square_sum([dense(a) for a in arrays], threads_for(size)))
+        return math.sqrt(_optim.square_sum([dense(a) for a in arrays], threads_for(size, 0.25)))
 
     def scale(self, arrays: Sequence[np.ndarray], factor: float) -> None:
-        _update((arrays,), 1, _optim.scale, (factor,), super().scale, (factor,))
+        _update((arrays,), 0.25, _optim.scale, (factor,), super().scale, (factor,))
 
 
 def _update(

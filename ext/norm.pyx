@@ -1,0 +1,641 @@
+"""Normalisation per channel, per row, and across neighbouring channels.
+
+Arrays are C-contiguous; an image comes as (N, spatial..., C), so that it is a matrix with a column for each channel. It is
+cut into tiles of a fixed size, whose sums are added up in a fixed order: the bits do not depend on the number of threads.
+"""
+
+from libc.math cimport sqrt
+from libc.stdlib cimport free, malloc
+
+cimport numpy as cnp
+from cython.parallel cimport prange
+
+from nnx._ext.common cimport (
+    check_ndim, check_threads, input_pointer, output_pointer, real, real_type,
+)
+from nnx._ext.simd cimport table
+
+cnp.import_array()
+
+cdef extern from "table.h" nogil:
+    enum:
+        NORM_WIDTH
+        NORM_REACH
+    struct nnx_norm:
+        void (*moments_f32)(
+            const float *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride, double *sum,
+            double *square) noexcept nogil
+        void (*moments_f64)(
+            const double *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride, double *sum,
+            double *square) noexcept nogil
+        void (*normalize_f32)(
+            const float *x, float *y, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
+            const float *mean, const float *scale, const float *shift) noexcept nogil
+        void (*normalize_f64)(
+            const double *x, double *y, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
+            const double *mean, const double *scale, const double *shift) noexcept nogil
+        void (*dots_f32)(
+            const float *gy, const float *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
+            const float *mean, double *sum, double *dot) noexcept nogil
+        void (*dots_f64)(
+            const double *gy, const double *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
+            const double *mean, double *sum, double *dot) noexcept nogil
+        void (*gradient_f32)(
+            const float *gy, const float *x, float *gx, Py_ssize_t rows, Py_ssize_t width,
+            Py_ssize_t stride, const float *mean, const float *scale, const float *slope,
+            const float *offset) noexcept nogil
+        void (*gradient_f64)(
+            const double *gy, const double *x, double *gx, Py_ssize_t rows, Py_ssize_t width,
+            Py_ssize_t stride, const double *mean, const double *scale, const double *slope,
+            const double *offset) noexcept nogil
+        void (*row_norm_f32)(
+            const float *x, const float *weight, const float *bias, float *y, Py_ssize_t n, float eps,
+            float *mean, float *var, float *rstd) noexcept nogil
+        void (*row_norm_f64)(
+            const double *x, const double *weight, const double *bias, double *y, Py_ssize_t n,
+            double eps, double *mean, double *var, double *rstd) noexcept nogil
+        void (*row_gradient_f32)(
+            const float *gy, const float *x, const float *weight, float *gx, Py_ssize_t n, float mean,
+            float rstd) noexcept nogil
+        void (*row_gradient_f64)(
+            const double *gy, const double *x, const double *weight, double *gx, Py_ssize_t n,
+            double mean, double rstd) noexcept nogil
+        void (*row_dots_f32)(
+            const float *gy, const float *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
+            const float *mean, const float *rstd, Py_ssize_t step, double *sum,
+            double *dot) noexcept nogil
+        void (*row_dots_f64)(
+            const double *gy, const double *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
+            const double *mean, const double *rstd, Py_ssize_t step, double *sum,
+            double *dot) noexcept nogil
+        void (*response_f32)(
+            const float *x, float *y, float *scale, Py_ssize_t n, Py_ssize_t below, Py_ssize_t above,
+            float alpha, double beta, float k) noexcept nogil
+        void (*response_f64)(
+            const double *x, double *y, double *scale, Py_ssize_t n, Py_ssize_t below,
+            Py_ssize_t above, double alpha, double beta, double k) noexcept nogil
+        void (*response_gradient_f32)(
+            const float *gy, const float *x, const float *scale, float *gx, Py_ssize_t n,
+            Py_ssize_t below, Py_ssize_t above, float factor, double beta) noexcept nogil
+        void (*response_gradient_f64)(
+            const double *gy, const double *x, const double *scale, double *gx, Py_ssize_t n,
+            Py_ssize_t below, Py_ssize_t above, double factor, double beta) noexcept nogil
+
+REACH = NORM_REACH  # a window of local_response_norm reaches no further to either side
+
+
+# -- tiles -----------------------------------------------------------------------------------------
+
+cdef enum:
+    TILE = 16384  # elements of a tile, about: a quarter of a typical L2 cache for the largest type
+    TILE_ROWS = 64  # at least, so that the sums of a tile are few beside its elements
+
+
+cdef struct Tiles:  # a matrix cut into down * across tiles
+    Py_ssize_t rows
+    Py_ssize_t columns
+    Py_ssize_t height  # rows of a tile
+    Py_ssize_t down
+    Py_ssize_t across
+
+
+cdef inline Py_ssize_t least(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return a if a < b else b
+
+
+cdef inline Tiles tiles_of(Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    cdef Tiles t
+    cdef Py_ssize_t width = least(columns, NORM_WIDTH)
+    t.rows, t.columns = rows, columns
+    t.height = TILE // width if width > 0 and TILE // width > TILE_ROWS else TILE_ROWS
+    t.down = (rows + t.height - 1) // t.height
+    t.across = (columns + NORM_WIDTH - 1) // NORM_WIDTH
+    return t
+
+
+cdef inline Py_ssize_t height_of(const Tiles *t, Py_ssize_t row) noexcept nogil:
+    return least(t.height, t.rows - row * t.height)
+
+
+cdef inline Py_ssize_t width_of(const Tiles *t, Py_ssize_t column) noexcept nogil:
+    return least(NORM_WIDTH, t.columns - column * NORM_WIDTH)
+
+
+cdef inline void add_up(const double *part, Py_ssize_t parts, Py_ssize_t n, double *total) noexcept nogil:
+    """total[c] = part[0][c] + part[1][c] + ..., in this order."""
+    cdef Py_ssize_t i, c
+    for c in range(n):
+        total[c] = 0
+    for i in range(parts):
+        for c in range(n):
+            total[c] += part[i * n + c]
+
+
+cdef inline void *data(cnp.ndarray a, int kind, Py_ssize_t n, str kernel, str argument) except? NULL:
+    """The pointer of an argument that may be None."""
+    return NULL if a is None else input_pointer(a, kind, n, kernel, argument)
+
+
+cdef inline void *result(cnp.ndarray a, int kind, Py_ssize_t n, str kernel, str argument) except? NULL:
+    return NULL if a is None else output_pointer(a, kind, n, kernel, argument)
+
+
+cdef inline Py_ssize_t columns_of(cnp.ndarray x, str kernel) except -1:
+    """The last dimension of x, which has at least one element."""
+    if x is None or cnp.PyArray_NDIM(x) == 0 or cnp.PyArray_SIZE(x) == 0:
+        raise ValueError(f"{kernel}: expected x with elements in at least one dimension, got none")
+    return cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
+
+
+# -- per channel -----------------------------------------------------------------------------------
+
+def moments(cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, int num_threads):
+    """Mean and biased variance of each column of x (..., C)."""
+    cdef int kind = real_type(x, "moments", "x")
+    cdef Py_ssize_t columns = columns_of(x, "moments"), size = cnp.PyArray_SIZE(x)
+    cdef void *source = input_pointer(x, kind, size, "moments", "x")
+    cdef void *means = output_pointer(mean, kind, columns, "moments", "mean")
+    cdef void *variances = output_pointer(var, kind, columns, "moments", "var")
+    cdef Tiles t = tiles_of(size // columns, columns)
+    cdef bint done
+    check_threads(num_threads, "moments")
+    with nogil:
+        if kind == cnp.NPY_FLOAT:
+            done = _moments(<const float *> source, &t, <float *> means, <float *> variances, num_threads)
+        else:
+            done = _moments(<const double *> source, &t, <double *> means, <double *> variances, num_threads)
+    if not done:
+        raise MemoryError("moments: no memory for the sums")
+
+
+cdef bint _moments(const real *x, const Tiles *t, real *mean, real *var, int threads) noexcept nogil:
+    cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
+    cdef Py_ssize_t n = t.columns, down = t.down, tile, i, j, c, at
+    cdef double *part = <double *> malloc((2 * down + 2) * n * sizeof(double))
+    if part == NULL:
+        return False
+    cdef double *sums = part
+    cdef double *squares = part + down * n
+    cdef double *total = part + 2 * down * n
+    cdef double *spread = total + n
+    cdef double count, middle
+    for tile in prange(down * t.across, num_threads=threads, schedule="static"):
+        i = tile // t.across
+        j = tile % t.across
+        at = i * t.height * n + j * NORM_WIDTH
+        if real is float:
+            kernels.moments_f32(
+                x + at, height_of(t, i), width_of(t, j), n,
+                sums + i * n + j * NORM_WIDTH, squares + i * n + j * NORM_WIDTH)
+        else:
+            kernels.moments_f64(
+                x + at, height_of(t, i), width_of(t, j), n,
+                sums + i * n + j * NORM_WIDTH, squares + i * n + j * NORM_WIDTH)
+    add_up(sums, down, n, total)
+    # sum (x - mean)^2 over all tiles = sum of (each tile's own + count (its mean - mean)^2)
+    for i in range(down):
+        count = height_of(t, i)
+        for c in range(n):
+            middle = sums[i * n + c] / count - total[c] / t.rows
+            squares[i * n + c] += count * middle * middle
+    add_up(squares, down, n, spread)
+    for c in range(n):
+        mean[c] = <real> (total[c] / t.rows)
+        var[c] = <real> (spread[c] / t.rows)
+    free(part)
+    return True
+
+
+def normalize(
+    cnp.ndarray x, cnp.ndarray y, cnp.ndarray mean, cnp.ndarray var, cnp.ndarray weight, cnp.ndarray bias,
+    cnp.ndarray rstd, double eps, int num_threads,
+):
+    """rstd = 1 / sqrt(var + eps); y = (x - mean) rstd weight + bias. weight and bias may be None; x, y are (..., C)."""
+    cdef int kind = real_type(x, "normalize", "x")
+    cdef Py_ssize_t columns = columns_of(x, "normalize"), size = cnp.PyArray_SIZE(x)
+    cdef void *source = input_pointer(x, kind, size, "normalize", "x")
+    cdef void *target = output_pointer(y, kind, size, "normalize", "y")
+    cdef void *means = input_pointer(mean, kind, columns, "normalize", "mean")
+    cdef void *variances = input_pointer(var, kind, columns, "normalize", "var")
+    cdef void *weights = data(weight, kind, columns, "normalize", "weight")
+    cdef void *shifts = data(bias, kind, columns, "normalize", "bias")
+    cdef void *roots = output_pointer(rstd, kind, columns, "normalize", "rstd")
+    cdef Tiles t = tiles_of(size // columns, columns)
+    cdef bint done
+    check_threads(num_threads, "normalize")
+    with nogil:
+        if kind == cnp.NPY_FLOAT:
+            done = _normalize(
+                <const float *> source, <float *> target, &t, <const float *> means,
+                <const float *> variances, <const float *> weights, <const float *> shifts,
+                <float *> roots, <float> eps, num_threads)
+        else:
+            done = _normalize(
+                <const double *> source, <double *> target, &t, <const double *> means,
+                <const double *> variances, <const double *> weights, <const double *> shifts,
+                <double *> roots, eps, num_threads)
+    if not done:
+        raise MemoryError("normalize: no memory for the scales")
+
+
+cdef bint _normalize(
+    const real *x, real *y, const Tiles *t, const real *mean, const real *var, const real *weight,
+    const real *bias, real *rstd, real eps, int threads
+) noexcept nogil:
+    cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
+    cdef Py_ssize_t n = t.columns, tile, i, j, c, at, column
+    cdef real *scale = <real *> malloc(n * sizeof(real))
+    if scale == NULL:
+        return False
+    for c in range(n):
+        rstd[c] = <real> (1.0 / sqrt(<real> (var[c] + eps)))
+        scale[c] = rstd[c] * weight[c] if weight != NULL else rstd[c]
+    for tile in prange(t.down * t.across, num_threads=threads, schedule="static"):
+        i = tile // t.across
+        j = tile % t.across
+        column = j * NORM_WIDTH
+        at = i * t.height * n + column
+        if real is float:
+            kernels.normalize_f32(
+                x + at, y + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
+                bias + column if bias != NULL else NULL)
+        else:
+            kernels.normalize_f64(
+                x + at, y + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
+                bias + column if bias != NULL else NULL)
+    free(scale)
+    return True
+
+
+def normalize_backward(
+    cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gx, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray weight,
+    cnp.ndarray gw, cnp.ndarray gb, bint from_batch, int num_threads,
+):
+    """The gradients of `normalize`; gx, gw and gb may be None.
+
+    from_batch: mean and rstd are those of x, so that gx has the part that goes through them
+    """
+    cdef int kind = real_type(x, "normalize_backward", "x")
+    cdef Py_ssize_t columns = columns_of(x, "normalize_backward"), size = cnp.PyArray_SIZE(x)
+    cdef void *values = input_pointer(x, kind, size, "normalize_backward", "x")
+    cdef void *source = input_pointer(gy, kind, size, "normalize_backward", "gy")
+    cdef void *target = result(gx, kind, size, "normalize_backward", "gx")
+    cdef void *means = input_pointer(mean, kind, columns, "normalize_backward", "mean")
+    cdef void *roots = input_pointer(rstd, kind, columns, "normalize_backward", "rstd")
+    cdef void *weights = data(weight, kind, columns, "normalize_backward", "weight")
+    cdef void *target_w = result(gw, kind, columns, "normalize_backward", "gw")
+    cdef void *target_b = result(gb, kind, columns, "normalize_backward", "gb")
+    cdef Tiles t = tiles_of(size // columns, columns)
+    cdef bint done
+    check_threads(num_threads, "normalize_backward")
+    with nogil:
+        if kind == cnp.NPY_FLOAT:
+            done = _normalize_backward(
+                <const float *> source, <const float *> values, <float *> target, &t,
+                <const float *> means, <const float *> roots, <const float *> weights,
+                <float *> target_w, <float *> target_b, from_batch, num_threads)
+        else:
+            done = _normalize_backward(
+                <const double *> source, <const double *> values, <double *> target, &t,
+                <const double *> means, <const double *> roots, <const double *> weights,
+                <double *> target_w, <double *> target_b, from_batch, num_threads)
+    if not done:
+        raise MemoryError("normalize_backward: no memory for the sums")
+
+
+cdef bint _normalize_backward(
+    const real *gy, const real *x, real *gx, const Tiles *t, const real *mean, const real *rstd,
+    const real *weight, real *gw, real *gb, bint from_batch, int threads
+) noexcept nogil:
+    cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
+    cdef Py_ssize_t n = t.columns, down = t.down, tile, i, j, c, at, column
+    cdef double *part = <double *> malloc((2 * down + 2) * n * sizeof(double))
+    cdef real *factor = <real *> malloc(3 * n * sizeof(real))
+    if part == NULL or factor == NULL:
+        free(part)
+        free(factor)
+        return False
+    cdef double *sums = part
+    cdef double *dots = part + down * n
+    cdef double *sum = part + 2 * down * n
+    cdef double *dot = sum + n
+    cdef real *scale = factor
+    cdef real *slope = factor + n
+    cdef real *offset = factor + 2 * n
+    if gw != NULL or gb != NULL or (gx != NULL and from_batch):
+        for tile in prange(down * t.across, num_threads=threads, schedule="static"):
+            i = tile // t.across
+            j = tile % t.across
+            column = j * NORM_WIDTH
+            at = i * t.height * n + column
+            if real is float:
+                kernels.dots_f32(
+                    gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column,
+                    sums + i * n + column, dots + i * n + column)
+            else:
+                kernels.dots_f64(
+                    gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column,
+                    sums + i * n + column, dots + i * n + column)
+        add_up(sums, down, n, sum)
+        add_up(dots, down, n, dot)
+        for c in range(n):
+            if gw != NULL:
+                gw[c] = <real> (dot[c] * rstd[c])
+            if gb != NULL:
+                gb[c] = <real> sum[c]
+    if gx != NULL:
+        for c in range(n):
+            scale[c] = rstd[c] * weight[c] if weight != NULL else rstd[c]
+            slope[c] = <real> (-dot[c] * rstd[c] * rstd[c] / t.rows) if from_batch else 0
+            offset[c] = <real> (-sum[c] / t.rows) if from_batch else 0
+        for tile in prange(down * t.across, num_threads=threads, schedule="static"):
+            i = tile // t.across
+            j = tile % t.across
+            column = j * NORM_WIDTH
+            at = i * t.height * n + column
+            if real is float:
+                if from_batch:
+                    kernels.gradient_f32(
+                        gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column,
+                        scale + column, slope + column, offset + column)
+                else:
+                    kernels.normalize_f32(
+                        gy + at, gx + at, height_of(t, i), width_of(t, j), n, offset + column,
+                        scale + column, NULL)
+            else:
+                if from_batch:
+                    kernels.gradient_f64(
+                        gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column,
+                        scale + column, slope + column, offset + column)
+                else:
+                    kernels.normalize_f64(
+                        gy + at, gx + at, height_of(t, i), width_of(t, j), n, offset + column,
+                        scale + column, NULL)
+    free(part)
+    free(factor)
+    return True
+
+
+# -- per row ---------------------------------------------------------------------------------------
+
+cdef inline Py_ssize_t period_of(cnp.ndarray weight, cnp.ndarray bias, Py_ssize_t rows, Py_ssize_t width) except -1:
+    """How many rows of parameters there are: as `weight` or `bias` (P, D) say, where P divides the rows."""
+    cdef cnp.ndarray a = weight if weight is not None else bias
+    if a is None:
+        return 1
+    check_ndim(a, 2, "row_norm", "weight and bias")
+    cdef Py_ssize_t period = cnp.PyArray_DIM(a, 0)
+    if cnp.PyArray_DIM(a, 1) != width or period < 1 or rows % period != 0:
+        raise ValueError(
+            f"row_norm: expected weight and bias of shape (P, {width}) where P divides {rows}, "
+            f"got ({period}, {cnp.PyArray_DIM(a, 1)})"
+        )
+    return period
+
+
+def row_norm(
+    cnp.ndarray x, cnp.ndarray y, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray mean, cnp.ndarray var,
+    cnp.ndarray rstd, double eps, int num_threads,
+):
+    """Normalise each row of x (R, D); row r has weight and bias r % P of (P, D), either of which may be None."""
+    cdef int kind = real_type(x, "row_norm", "x")
+    check_ndim(x, 2, "row_norm", "x")
+    cdef Py_ssize_t width = columns_of(x, "row_norm"), rows = cnp.PyArray_DIM(x, 0)
+    cdef Py_ssize_t period = period_of(weight, bias, rows, width)
+    cdef void *source = input_pointer(x, kind, rows * width, "row_norm", "x")
+    cdef void *target = output_pointer(y, kind, rows * width, "row_norm", "y")
+    cdef void *weights = data(weight, kind, period * width, "row_norm", "weight")
+    cdef void *shifts = data(bias, kind, period * width, "row_norm", "bias")
+    cdef void *means = output_pointer(mean, kind, rows, "row_norm", "mean")
+    cdef void *variances = output_pointer(var, kind, rows, "row_norm", "var")
+    cdef void *roots = output_pointer(rstd, kind, rows, "row_norm", "rstd")
+    check_threads(num_threads, "row_norm")
+    with nogil:
+        if kind == cnp.NPY_FLOAT:
+            _row_norm(
+                <const float *> source, <float *> target, rows, width, <const float *> weights,
+                <const float *> shifts, period, <float *> means, <float *> variances, <float *> roots,
+                <float> eps, num_threads)
+        else:
+            _row_norm(
+                <const double *> source, <double *> target, rows, width, <const double *> weights,
+                <const double *> shifts, period, <double *> means, <double *> variances, <double *> roots,
+                eps, num_threads)
+
+
+cdef void _row_norm(
+    const real *x, real *y, Py_ssize_t rows, Py_ssize_t width, const real *weight, const real *bias,
+    Py_ssize_t period, real *mean, real *var, real *rstd, real eps, int threads
+) noexcept nogil:
+    cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
+    cdef Py_ssize_t r, p
+    for r in prange(rows, num_threads=threads, schedule="static"):
+        p = r % period * width
+        if real is float:
+            kernels.row_norm_f32(
+                x + r * width, weight + p if weight != NULL else NULL, bias + p if bias != NULL else NULL,
+                y + r * width, width, eps, mean + r, var + r, rstd + r)
+        else:
+            kernels.row_norm_f64(
+                x + r * width, weight + p if weight != NULL else NULL, bias + p if bias != NULL else NULL,
+                y + r * width, width, eps, mean + r, var + r, rstd + r)
+
+
+def row_norm_backward(
+    cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gx, cnp.ndarray weight, cnp.ndarray mean, cnp.ndarray rstd,
+    cnp.ndarray gw, cnp.ndarray gb, Py_ssize_t period, int num_threads,
+):
+    """The gradients of `row_norm`; gx, and gw and gb (P, D), may be None; P is `period`."""
+    cdef int kind = real_type(x, "row_norm_backward", "x")
+    check_ndim(x, 2, "row_norm_backward", "x")
+    cdef Py_ssize_t width = columns_of(x, "row_norm_backward"), rows = cnp.PyArray_DIM(x, 0)
+    if period < 1 or rows % period != 0:
+        raise ValueError(f"row_norm_backward: expected period to divide {rows}, got {period}")
+    cdef void *values = input_pointer(x, kind, rows * width, "row_norm_backward", "x")
+    cdef void *source = input_pointer(gy, kind, rows * width, "row_norm_backward", "gy")
+    cdef void *target = result(gx, kind, rows * width, "row_norm_backward", "gx")
+    cdef void *weights = data(weight, kind, period * width, "row_norm_backward", "weight")
+    cdef void *means = input_pointer(mean, kind, rows, "row_norm_backward", "mean")
+    cdef void *roots = input_pointer(rstd, kind, rows, "row_norm_backward", "rstd")
+    cdef void *target_w = result(gw, kind, period * width, "row_norm_backward", "gw")
+    cdef void *target_b = result(gb, kind, period * width, "row_norm_backward", "gb")
+    cdef bint done = True
+    check_threads(num_threads, "row_norm_backward")
+    with nogil:
+        if kind == cnp.NPY_FLOAT:
+            if target != NULL:
+                _row_gradient(
+                    <const float *> source, <const float *> values, <float *> target, rows, width,
+                    <const float *> weights, period, <const float *> means, <const float *> roots,
+                    num_threads)
+            if target_w != NULL or target_b != NULL:
+                done = _row_dots(
+                    <const float *> source, <const float *> values, rows, width, period,
+                    <const float *> means, <const float *> roots, <float *> target_w, <float *> target_b,
+                    num_threads)
+        else:
+            if target != NULL:
+                _row_gradient(
+                    <const double *> source, <const double *> values, <double *> target, rows, width,
+                    <const double *> weights, period, <const double *> means, <const double *> roots,
+                    num_threads)
+            if target_w != NULL or target_b != NULL:
+                done = _row_dots(
+                    <const double *> source, <const double *> values, rows, width, period,
+                    <const double *> means, <const double *> roots, <double *> target_w,
+                    <double *> target_b, num_threads)
+    if not done:
+        raise MemoryError("row_norm_backward: no memory for the sums")
+
+
+cdef void _row_gradient(
+    const real *gy, const real *x, real *gx, Py_ssize_t rows, Py_ssize_t width, const real *weight,
+    Py_ssize_t period, const real *mean, const real *rstd, int threads
+) noexcept nogil:
+    cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
+    cdef Py_ssize_t r, at
+    for r in prange(rows, num_threads=threads, schedule="static"):
+        at = r * width
+        if real is float:
+            kernels.row_gradient_f32(
+                gy + at, x + at, weight + r % period * width if weight != NULL else NULL, gx + at, width,
+                mean[r], rstd[r])
+        else:
+            kernels.row_gradient_f64(
+                gy + at, x + at, weight + r % period * width if weight != NULL else NULL, gx + at, width,
+                mean[r], rstd[r])
+
+
+cdef bint _row_dots(
+    const real *gy, const real *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t period, const real *mean,
+    const real *rstd, real *gw, real *gb, int threads
+) noexcept nogil:
+    """The sums over rows r, r + P, r + 2 P, ..., which are the columns of a matrix with rows of P * D elements."""
+    cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
+    cdef Py_ssize_t n = period * width, tile, i, j, c, at, p, column
+    cdef Tiles t = tiles_of(rows // period, width)
+    cdef Py_ssize_t down = t.down, across = t.across * period
+    cdef double *part = <double *> malloc((2 * down + 2) * n * sizeof(double))
+    if part == NULL:
+        return False
+    cdef double *sums = part
+    cdef double *dots = part + down * n
+    cdef double *sum = part + 2 * down * n
+    cdef double *dot = sum + n
+    for tile in prange(down * across, num_threads=threads, schedule="static"):
+        i = tile // across
+        p = tile % across // t.across
+        j = tile % t.across
+        column = p * width + j * NORM_WIDTH
+        at = i * t.height * n + column
+        if real is float:
+            kernels.row_dots_f32(
+                gy + at, x + at, height_of(&t, i), width_of(&t, j), n,
+                mean + i * t.height * period + p, rstd + i * t.height * period + p, period,
+                sums + i * n + column, dots + i * n + column)
+        else:
+            kernels.row_dots_f64(
+                gy + at, x + at, height_of(&t, i), width_of(&t, j), n,
+                mean + i * t.height * period + p, rstd + i * t.height * period + p, period,
+                sums + i * n + column, dots + i * n + column)
+    add_up(sums, down, n, sum)
+    add_up(dots, down, n, dot)
+    for c in range(n):
+        if gw != NULL:
+            gw[c] = <real> dot[c]
+        if gb != NULL:
+            gb[c] = <real> sum[c]
+    free(part)
+    return True
+
+
+# -- across channels -------------------------------------------------------------------------------
+
+cdef inline int check_window(Py_ssize_t below, Py_ssize_t above, str kernel) except -1:
+    if not 0 <= below <= NORM_REACH or not 0 <= above <= NORM_REACH:
+        raise ValueError(
+            f"{kernel}: expected a window of at most {NORM_REACH} channels to either side, got {below} and {above}"
+        )
+    return 0
+
+
+cdef inline Py_ssize_t pixels_of(Py_ssize_t channels) noexcept nogil:
+    """Pixels of a task."""
+    return TILE // channels if channels < TILE else 1
+
+
+def response(
+    cnp.ndarray x, cnp.ndarray y, cnp.ndarray scale, Py_ssize_t below, Py_ssize_t above, double alpha,
+    double beta, double k, int num_threads,
+):
+    """scale = k + alpha (sum of x^2 over the channels c - below .. c + above), y = x scale^-beta; all (..., C)."""
+    cdef int kind = real_type(x, "response", "x")
+    cdef Py_ssize_t channels = columns_of(x, "response"), size = cnp.PyArray_SIZE(x)
+    cdef void *source = input_pointer(x, kind, size, "response", "x")
+    cdef void *target = output_pointer(y, kind, size, "response", "y")
+    cdef void *scales = output_pointer(scale, kind, size, "response", "scale")
+    check_window(below, above, "response")
+    check_threads(num_threads, "response")
+    with nogil:
+        if kind == cnp.NPY_FLOAT:
+            _response(
+                <const float *> source, <float *> target, <float *> scales, size // channels, channels,
+                below, above, <float> alpha, beta, <float> k, num_threads)
+        else:
+            _response(
+                <const double *> source, <double *> target, <double *> scales, size // channels, channels,
+                below, above, alpha, beta, k, num_threads)
+
+
+cdef void _response(
+    const real *x, real *y, real *scale, Py_ssize_t pixels, Py_ssize_t n, Py_ssize_t below,
+    Py_ssize_t above, real alpha, double beta, real k, int threads
+) noexcept nogil:
+    cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
+    cdef Py_ssize_t step = pixels_of(n), task, i
+    for task in prange((pixels + step - 1) // step, num_threads=threads, schedule="static"):
+        for i in range(task * step, least(task * step + step, pixels)):
+            if real is float:
+                kernels.response_f32(x + i * n, y + i * n, scale + i * n, n, below, above, alpha, beta, k)
+            else:
+                kernels.response_f64(x + i * n, y + i * n, scale + i * n, n, below, above, alpha, beta, k)
+
+
+def response_backward(
+    cnp.ndarray gy, cnp.ndarray x, cnp.ndarray scale, cnp.ndarray gx, Py_ssize_t below, Py_ssize_t above,
+    double factor, double beta, int num_threads,
+):
+    """gx = gy scale^-beta - factor x (sum of gy x scale^(-beta - 1) over the channels c - below .. c + above)."""
+    cdef int kind = real_type(x, "response_backward", "x")
+    cdef Py_ssize_t channels = columns_of(x, "response_backward"), size = cnp.PyArray_SIZE(x)
+    cdef void *values = input_pointer(x, kind, size, "response_backward", "x")
+    cdef void *source = input_pointer(gy, kind, size, "response_backward", "gy")
+    cdef void *scales = input_pointer(scale, kind, size, "response_backward", "scale")
+    cdef void *target = output_pointer(gx, kind, size, "response_backward", "gx")
+    check_window(below, above, "response_backward")
+    check_threads(num_threads, "response_backward")
+    with nogil:
+        if kind == cnp.NPY_FLOAT:
+            _response_backward(
+                <const float *> source, <const float *> values, <const float *> scales, <float *> target,
+                size // channels, channels, below, above, <float> factor, beta, num_threads)
+        else:
+            _response_backward(
+                <const double *> source, <const double *> values, <const double *> scales,
+                <double *> target, size // channels, channels, below, above, factor, beta, num_threads)
+
+
+cdef void _response_backward(
+    const real *gy, const real *x, const real *scale, real *gx, Py_ssize_t pixels, Py_ssize_t n,
+    Py_ssize_t below, Py_ssize_t above, real factor, double beta, int threads
+) noexcept nogil:
+    cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
+    cdef Py_ssize_t step = pixels_of(n), task, i
+    for task in prange((pixels + step - 1) // step, num_threads=threads, schedule="static"):
+        for i in range(task * step, least(task * step + step, pixels)):
+            if real is float:
+                kernels.response_gradient_f32(
+                    gy + i * n, x + i * n, scale + i * n, gx + i * n, n, below, above, factor, beta)
+            else:
+                kernels.response_gradient_f64(
+                    gy + i * n, x + i * n, scale + i * n, gx + i * n, n, below, above, factor, beta)

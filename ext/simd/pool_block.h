@@ -1,0 +1,72 @@
+/* Part of pool.h: what pooling does with a block of channels that fits into a few vectors.
+ *
+ * Included once for each size of block, with these defined: VEC(kind), a vector type of kind v (REAL), m (BITS: masks
+ * and indices), b (bytes) or i (int32_t); VECTORS, their number in a block; BLOCK(name), the functions' names;
+ * MASK(condition), all bits set where it holds; SELECT(mask, a, b); CONVERT(a, type).
+ */
+
+/* One output, the pixels of whose window lie at x[corner + ...]: the largest element and the number of its tap. A NaN is
+ * taken over everything; a window of -inf keeps `number`, its first tap inside the input. */
+POOL_INLINE void BLOCK(max_window)(const struct nnx_pool_windows *g, const REAL *x, ptrdiff_t corner,
+                                   const ptrdiff_t *first, const ptrdiff_t *last, ptrdiff_t number, REAL *y,
+                                   void *index, int wide)
+{
+    VEC(v) best[VECTORS];
+    VEC(m) where[VECTORS];
+    for (int u = 0; u < VECTORS; u++) {
+        best[u] = (VEC(v)){0} - (REAL)INFINITY;
+        where[u] = (VEC(m)){0} + (BITS)number;
+    }
+    ptrdiff_t pixel = g->channels, row = g->size[2] * pixel, plane = g->size[1] * row;
+    for (ptrdiff_t kd = first[0]; kd < last[0]; kd++)
+        for (ptrdiff_t kh = first[1]; kh < last[1]; kh++)
+            for (ptrdiff_t kw = first[2]; kw < last[2]; kw++) {
+                ptrdiff_t at = kd * g->dilation[0] * plane + kh * g->dilation[1] * row + kw * g->dilation[2] * pixel;
+                const VEC(v) *p = (const VEC(v) *)(x + (corner + at));
+                VEC(m) tap = (VEC(m)){0} + (BITS)((kd * g->kernel[1] + kh) * g->kernel[2] + kw);
+                for (int u = 0; u < VECTORS; u++) {
+                    VEC(m) better = MASK((p[u] > best[u]) | (p[u] != p[u]));
+                    best[u] = SELECT(better, p[u], best[u]);
+                    where[u] = (tap & better) | (where[u] & ~better);
+                }
+            }
+    for (int u = 0; u < VECTORS; u++) {
+        ((VEC(v) *)y)[u] = best[u];
+        if (wide)
+            ((VEC(i) *)index)[u] = CONVERT(where[u], VEC(i));
+        else
+            ((VEC(b) *)index)[u] = CONVERT(where[u], VEC(b));
+    }
+}
+
+/* One output: the sum over a box of the image x, divided. */
+POOL_INLINE void BLOCK(mean_box)(const struct nnx_pool_boxes *g, const REAL *x, const int64_t *start,
+                                 const int64_t *end, REAL divisor, REAL *y)
+{
+    VEC(v) sum[VECTORS];
+    for (int u = 0; u < VECTORS; u++)
+        sum[u] = (VEC(v)){0};
+    ptrdiff_t pixel = g->channels, row = g->size[2] * pixel, plane = g->size[1] * row;
+    for (ptrdiff_t d = start[0]; d < end[0]; d++)
+        for (ptrdiff_t h = start[1]; h < end[1]; h++)
+            for (ptrdiff_t w = start[2]; w < end[2]; w++) {
+                const VEC(v) *p = (const VEC(v) *)(x + (d * plane + h * row + w * pixel));
+                for (int u = 0; u < VECTORS; u++)
+                    sum[u] += p[u];
+            }
+    for (int u = 0; u < VECTORS; u++)
+        ((VEC(v) *)y)[u] = sum[u] / divisor;
+}
+
+/* One output's gradient, divided and added to the columns [start, end) of a row. */
+POOL_INLINE void BLOCK(share)(const REAL *gy, REAL divisor, ptrdiff_t start, ptrdiff_t end, ptrdiff_t pixel, REAL *gx)
+{
+    VEC(v) part[VECTORS];
+    for (int u = 0; u < VECTORS; u++)
+        part[u] = ((const VEC(v) *)gy)[u] / divisor;
+    for (ptrdiff_t w = start; w < end; w++) {
+        VEC(v) *p = (VEC(v) *)(gx + w * pixel);
+        for (int u = 0; u < VECTORS; u++)
+            p[u] += part[u];
+    }
+}

@@ -1,0 +1,253 @@
+"""3x3 convolutions with stride 1 by Winograd's F(4x4, 3x3): all three passes, in float32.
+
+The transforms are in ext/simd/winograd.h, with the formulas. Tiles of 4x4 outputs are taken in blocks whose transformed
+patches and products stay in the second-level cache. A block's size depends on the shapes alone, and sums over blocks have a
+fixed order: the bits do not depend on the number of threads.
+
+Dimension letters: N images, C channels in, F filters (channels out), T tiles of a block; 36 numbers per tile and channel.
+"""
+
+cimport numpy as cnp
+from cython.parallel cimport prange, threadid
+from libc.string cimport memset
+
+from nnx._ext.common cimport _shape, check_threads, check_writeable
+from nnx._ext.conv cimport Image, read_image
+from nnx._ext.gemm cimport give_workspace, nnx_gemm, take_workspace
+from nnx._ext.simd cimport table
+
+cnp.import_array()
+
+cdef extern from "table.h" nogil:
+    struct nnx_tiles:
+        Py_ssize_t height
+        Py_ssize_t width
+        Py_ssize_t channels
+        Py_ssize_t top
+        Py_ssize_t left
+        Py_ssize_t down
+        Py_ssize_t across
+        Py_ssize_t image
+        Py_ssize_t row
+        Py_ssize_t pixel
+
+    ctypedef struct nnx_winograd "struct nnx_winograd":
+        Py_ssize_t (*winograd_lanes_f32)() noexcept nogil
+        void (*winograd_weights_f32)(Py_ssize_t C, Py_ssize_t first, Py_ssize_t filters, const float *w, Py_ssize_t sf,
+                                     Py_ssize_t sc, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t panel, float *packed,
+                                     Py_ssize_t step) noexcept nogil
+        void (*winograd_input_f32)(const nnx_tiles *x, const float *data, const float *zeros, Py_ssize_t first,
+                                   Py_ssize_t tiles, float *V, Py_ssize_t ld, Py_ssize_t step) noexcept nogil
+        void (*winograd_output_f32)(const nnx_tiles *y, float *data, const float *bias, Py_ssize_t first,
+                                    Py_ssize_t tiles, const float *M, Py_ssize_t ld, Py_ssize_t step) noexcept nogil
+        void (*winograd_gradient_f32)(const nnx_tiles *gy, const float *data, const float *zeros, Py_ssize_t first,
+                                      Py_ssize_t tiles, float *D, Py_ssize_t ld, Py_ssize_t step) noexcept nogil
+        void (*winograd_weight_gradient_f32)(Py_ssize_t chunks, Py_ssize_t chunk, Py_ssize_t C, Py_ssize_t F,
+                                             Py_ssize_t ld, Py_ssize_t f, const float *dU, float *gw, Py_ssize_t sc,
+                                             Py_ssize_t sh, Py_ssize_t sw) noexcept nogil
+
+cdef enum:
+    BLOCK_BYTES = 786432       # transformed patches and products of a block: most of the second-level cache
+    MOST_TILES = 96            # per block
+    TILE_STEP = 12             # rows of the largest micro-kernel
+    PARTIAL_BYTES = 33554432   # of all partial weight gradients together
+    CHUNKS = 8                 # partial weight gradients, at most
+
+
+cdef inline Py_ssize_t _up(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
+    return (n + step - 1) // step * step
+
+
+cdef void _tiles(nnx_tiles *t, Image *a, Image *y, Py_ssize_t top, Py_ssize_t left) noexcept nogil:
+    """Describe image `a`, cut where the results `y` are cut into squares of 4x4."""
+    t.height = a.size[1]
+    t.width = a.size[2]
+    t.channels = a.channels
+    t.top = top
+    t.left = left
+    t.down = (y.size[1] + 3) // 4
+    t.across = (y.size[2] + 3) // 4
+    t.image = a.image
+    t.row = a.stride[1]
+    t.pixel = a.stride[2]
+
+
+cdef Py_ssize_t _block(Py_ssize_t tiles, Py_ssize_t channels) noexcept nogil:
+    """Tiles per block: what fits into BLOCK_BYTES, and at least eight blocks where there are tiles enough."""
+    cdef Py_ssize_t fit = BLOCK_BYTES // (36 * channels * sizeof(float))
+    fit = min(fit, MOST_TILES, _up((tiles + 7) // 8, TILE_STEP))
+    return max(fit // TILE_STEP * TILE_STEP, TILE_STEP)
+
+
+cdef int _check(Image *x, Image *w, Image *y, tuple padding, str kernel) except -1:
+    if len(padding) != 2 or not (0 <= padding[0] <= 2 and 0 <= padding[1] <= 2):
+        raise ValueError(f"{kernel}: expected padding to be two numbers in [0, 2], got {padding}")
+    if w.size[0] != 1 or w.size[1] != 3 or w.size[2] != 3 or x.size[0] != 1 or y.size[0] != 1:
+        raise ValueError(f"{kernel}: expected 3x3 filters on images of two dimensions, got {w.size[1]}x{w.size[2]}")
+    if w.channels != x.channels or w.images != y.channels or x.images != y.images:
+        raise ValueError(
+            f"{kernel}: expected x (N, C, ..), w (F, C, 3, 3) and y (N, F, ..), got ({x.images}, {x.channels}), "
+            f"({w.images}, {w.channels}) and ({y.images}, {y.channels})"
+        )
+    return 0
+
+
+def forward(cnp.ndarray x, cnp.ndarray w, cnp.ndarray bias, cnp.ndarray y, tuple padding, int num_threads):
+    """y = x * w + bias with stride 1.
+
+    x (N, C, H, W) and y (N, F, H', W') channels-last, w (F, C, 3, 3) of any strides, bias (F,) or None; all float32.
+    padding: zeros above and to the left, at most 2; those below and to the right follow from y's shape.
+    """
+    cdef Image X, W, Y
+    check_threads(num_threads, "winograd.forward")
+    check_writeable(y, "winograd.forward", "y")
+    read_image(x, cnp.NPY_FLOAT, True, "winograd.forward", "x", &X)
+    read_image(w, cnp.NPY_FLOAT, False, "winograd.forward", "w", &W)
+    read_image(y, cnp.NPY_FLOAT, True, "winograd.forward", "y", &Y)
+    _check(&X, &W, &Y, padding, "winograd.forward")
+    if bias is not None and (
+        cnp.PyArray_TYPE(bias) != cnp.NPY_FLOAT or cnp.PyArray_NDIM(bias) != 1
+        or cnp.PyArray_DIM(bias, 0) != Y.channels or not cnp.PyArray_IS_C_CONTIGUOUS(bias)
+        or not cnp.PyArray_ISBEHAVED_RO(bias)
+    ):
+        raise ValueError(
+            f"winograd.forward: expected a contiguous float32 bias of {Y.channels} numbers, got {bias.dtype} of shape {_shape(bias)}"
+        )
+    if cnp.PyArray_SIZE(y) == 0:
+        return
+    _products(X, Y, <float *> W.data, W.image, W.channel, W.stride[1], W.stride[2],
+              NULL if bias is None else <float *> cnp.PyArray_DATA(bias), padding[0], padding[1], num_threads)
+
+
+def data_grad(cnp.ndarray gy, cnp.ndarray w, cnp.ndarray gx, tuple padding, int num_threads):
+    """gx = the gradient of forward() with respect to x: a convolution of gy with the filters turned by 180 degrees."""
+    cdef Image X, W, Y
+    check_threads(num_threads, "winograd.data_grad")
+    check_writeable(gx, "winograd.data_grad", "gx")
+    read_image(gx, cnp.NPY_FLOAT, True, "winograd.data_grad", "gx", &X)
+    read_image(w, cnp.NPY_FLOAT, False, "winograd.data_grad", "w", &W)
+    read_image(gy, cnp.NPY_FLOAT, True, "winograd.data_grad", "gy", &Y)
+    _check(&X, &W, &Y, padding, "winograd.data_grad")
+    if cnp.PyArray_SIZE(gx) == 0:
+        return
+    _products(Y, X, <float *> W.data + 2 * W.stride[1] + 2 * W.stride[2], W.channel, W.image, -W.stride[1],
+              -W.stride[2], NULL, 2 - <Py_ssize_t> padding[0], 2 - <Py_ssize_t> padding[1], num_threads)
+
+
+cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t sc, Py_ssize_t sh, Py_ssize_t sw,
+                   const float *bias, Py_ssize_t top, Py_ssize_t left, int num_threads) except -1:
+    cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
+    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t lanes = winograd.winograd_lanes_f32(), panel = gemm.gemm_panel_f32()
+    cdef Py_ssize_t C = X.channels, F = Y.channels, c_row = _up(C, lanes), f_row = _up(F, lanes)
+    cdef nnx_tiles source, target
+    _tiles(&source, &X, &Y, top, left)
+    _tiles(&target, &Y, &Y, 0, 0)
+    cdef Py_ssize_t tiles = Y.images * target.down * target.across, block = _block(tiles, c_row + f_row)
+    cdef Py_ssize_t blocks = (tiles + block - 1) // block, groups = (F + lanes - 1) // lanes
+    # a line of padding keeps the 36 matrices from falling onto the same cache sets
+    cdef Py_ssize_t u_step = _up(F, panel) * C, v_step = block * c_row + 16, m_step = block * f_row + 16
+    cdef Py_ssize_t scratch = 36 * (v_step + m_step), b, g, k, first, count
+    cdef float *packed = NULL
+    cdef float *buffer = NULL
+    cdef float *zeros = NULL
+    cdef float *V
+    cdef float *M
+    try:
+        packed = <float *> take_workspace(36 * u_step * sizeof(float) + 64)
+        buffer = <float *> take_workspace(num_threads * scratch * sizeof(float) + 64)
+        zeros = <float *> take_workspace((C + 64) * sizeof(float))
+        memset(zeros, 0, C * sizeof(float))
+        with nogil:
+            for g in prange(groups, num_threads=num_threads, schedule="static"):
+                winograd.winograd_weights_f32(C, g * lanes, min(lanes, F - g * lanes), w, sf, sc, sh, sw, panel, packed,
+                                              u_step)
+            for b in prange(blocks, num_threads=num_threads, schedule="dynamic"):
+                first = b * block
+                count = min(block, tiles - first)
+                V = buffer + threadid() * scratch
+                M = V + 36 * v_step
+                winograd.winograd_input_f32(&source, <float *> X.data, zeros, first, count, V, c_row, v_step)
+                for k in range(36):
+                    gemm.gemm_f32(count, f_row, C, V + k * v_step, c_row, 1, packed + k * u_step, C, M + k * m_step,
+                                  f_row, 1, 0, NULL, NULL)
+                winograd.winograd_output_f32(&target, <float *> Y.data, bias, first, count, M, f_row, m_step)
+    finally:
+        give_workspace(zeros)
+        give_workspace(buffer)
+        give_workspace(packed)
+    return 0
+
+
+def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple padding, int num_threads):
+    """gw = the gradient of forward() with respect to w; gw of any strides."""
+    cdef Image X, W, Y
+    check_threads(num_threads, "winograd.weight_grad")
+    check_writeable(gw, "winograd.weight_grad", "gw")
+    read_image(x, cnp.NPY_FLOAT, True, "winograd.weight_grad", "x", &X)
+    read_image(gw, cnp.NPY_FLOAT, False, "winograd.weight_grad", "gw", &W)
+    read_image(gy, cnp.NPY_FLOAT, True, "winograd.weight_grad", "gy", &Y)
+    _check(&X, &W, &Y, padding, "winograd.weight_grad")
+    if cnp.PyArray_SIZE(gw) == 0:
+        return
+    _weight_grad(X, W, Y, padding[0], padding[1], num_threads)
+
+
+cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left, int num_threads) except -1:
+    """Blocks are cut into chunks; each sums into a partial gradient dU (36, F, C), and those are added in order."""
+    cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
+    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t lanes = winograd.winograd_lanes_f32(), panel = gemm.gemm_panel_f32()
+    cdef Py_ssize_t C = X.channels, F = Y.channels, c_row = _up(C, lanes), f_row = _up(F, lanes)
+    cdef nnx_tiles source, target
+    _tiles(&source, &X, &Y, top, left)
+    _tiles(&target, &Y, &Y, 0, 0)
+    cdef Py_ssize_t tiles = Y.images * target.down * target.across, block = _block(tiles, c_row + f_row)
+    cdef Py_ssize_t blocks = (tiles + block - 1) // block, size = 36 * F * c_row
+    cdef Py_ssize_t chunks = max(min(blocks, CHUNKS, PARTIAL_BYTES // (size * <Py_ssize_t> sizeof(float))), 1)
+    cdef Py_ssize_t per_chunk = (blocks + chunks - 1) // chunks
+    cdef Py_ssize_t v_step = block * c_row + 16, d_step = block * f_row + 16
+    cdef Py_ssize_t scratch = 36 * (v_step + d_step) + block * _up(C, panel) + 16, chunk, f
+    cdef float *partial = NULL
+    cdef float *buffer = NULL
+    cdef float *zeros = NULL
+    try:
+        partial = <float *> take_workspace(chunks * size * sizeof(float) + 64)
+        buffer = <float *> take_workspace(num_threads * scratch * sizeof(float) + 64)
+        zeros = <float *> take_workspace((max(C, F) + 64) * sizeof(float))
+        memset(zeros, 0, max(C, F) * sizeof(float))
+        with nogil:
+            for chunk in prange(chunks, num_threads=num_threads, schedule="dynamic"):
+                _weight_chunk(winograd, gemm, &source, <float *> X.data, &target, <float *> Y.data, zeros,
+                              chunk * per_chunk, min((chunk + 1) * per_chunk, blocks), block, tiles, C, F, c_row, f_row,
+                              v_step, d_step, partial + chunk * size, buffer + threadid() * scratch)
+            for f in prange(F, num_threads=num_threads, schedule="static"):
+                winograd.winograd_weight_gradient_f32(chunks, size, C, F, c_row, f, partial,
+                                                      <float *> W.data + f * W.image, W.channel, W.stride[1],
+                                                      W.stride[2])
+    finally:
+        give_workspace(zeros)
+        give_workspace(buffer)
+        give_workspace(partial)
+    return 0
+
+
+cdef void _weight_chunk(const nnx_winograd *winograd, const nnx_gemm *gemm, const nnx_tiles *source, const float *x,
+                        const nnx_tiles *target, const float *gy, const float *zeros, Py_ssize_t start, Py_ssize_t stop,
+                        Py_ssize_t block, Py_ssize_t tiles, Py_ssize_t C, Py_ssize_t F, Py_ssize_t c_row,
+                        Py_ssize_t f_row, Py_ssize_t v_step, Py_ssize_t d_step, float *dU,
+                        float *scratch) noexcept nogil:
+    cdef float *V = scratch
+    cdef float *D = V + 36 * v_step
+    cdef float *packed = D + 36 * d_step
+    cdef Py_ssize_t b, k, first, count
+    memset(dU, 0, 36 * F * c_row * sizeof(float))
+    for b in range(start, stop):
+        first = b * block
+        count = min(block, tiles - first)
+        winograd.winograd_input_f32(source, x, zeros, first, count, V, c_row, v_step)
+        winograd.winograd_gradient_f32(target, gy, zeros, first, count, D, f_row, d_step)
+        for k in range(36):
+            gemm.pack_f32(count, c_row, V + k * v_step, c_row, 1, packed)
+            gemm.gemm_f32(F, c_row, count, D + k * d_step, 1, f_row, packed, count, dU + k * F * c_row, c_row, 1, 1,
+                          NULL, NULL)

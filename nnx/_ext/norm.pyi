@@ -1,0 +1,73 @@
+from numpy import ndarray
+
+REACH: int
+
+def moments(x: ndarray, mean: ndarray, var: ndarray, num_threads: int) -> None: ...
+def normalize(
+    x: ndarray,
+    y: ndarray,
+    mean: ndarray,
+    var: ndarray,
+    weight: ndarray | None,
+    bias: ndarray | None,
+    rstd: ndarray,
+    eps: float,
+    num_threads: int,
+) -> None: ...
+def normalize_backward(
+    gy: ndarray,
+    x: ndarray,
+    gx: ndarray | None,
+    mean: ndarray,
+    rstd: ndarray,
+    weight: ndarray | None,
+    gw: ndarray | None,
+    gb: ndarray | None,
+    from_batch: bool,
+    num_threads: int,
+) -> None: ...
+def row_norm(
+    x: ndarray,
+    y: ndarray,
+    weight: ndarray | None,
+    bias: ndarray | None,
+    mean: ndarray,
+    var: ndarray,
+    rstd: ndarray,
+    eps: float,
+    num_threads: int,
+) -> None: ...
+def row_norm_backward(
+    gy: ndarray,
+    x: ndarray,
+    gx: ndarray | None,
+    weight: ndarray | None,
+    mean: ndarray,
+    rstd: ndarray,
+    gw: ndarray | None,
+    gb: ndarray | None,
+    period: int,
+    num_threads: int,
+) -> None: ...
+def response(
+    x: ndarray,
+    y: ndarray,
+    scale: ndarray,
+    below: int,
+    above: int,
+    alpha: float,
+    beta: float,
+    k: float,
+    num_threads: int,
+) -> None: ...
+def response_backward(
+    gy: ndarray,
+    x: ndarray,
+    scale: ndarray,
+    gx: ndarray,
+    below: int,
+    above: int,
+    factor: float,
+    beta: float,
+    num_threads: int,
+) -> None: ...

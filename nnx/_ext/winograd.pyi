@@ -1,0 +1,16 @@
+import numpy as np
+
+def forward(
+    x: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray | None,
+    y: np.ndarray,
+    padding: tuple[int, int],
+    num_threads: int,
+) -> None: ...
+def data_grad(
+    gy: np.ndarray, w: np.ndarray, gx: np.ndarray, padding: tuple[int, int], num_threads: int
+) -> None: ...
+def weight_grad(
+    gy: np.ndarray, x: np.ndarray, gw: np.ndarray, padding: tuple[int, int], num_threads: int
+) -> None: ...

@@ -1,0 +1,197 @@
+"""Activations with the compiled kernels, in the memory layout of the input.
+
+The second number of `threads_for` is the cost of one element relative to a comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nnx._ext import activation as _activation
+from nnx.backends.base.activation import ActivationOps
+from nnx.backends.cpu._arrays import dense, has_kernel, like, threads_for
+
+
+class ActivationKernels(ActivationOps):
+    """Overrides for float32 and float64."""
+
+    def relu(self, x: np.ndarray) -> np.ndarray:
+        if not has_kernel(x):
+            return super().relu(x)
+        return _forward(_activation.relu, x, 1)
+
+    def relu_backward(self, gy: np.ndarray, y: np.ndarray) -> np.ndarray:
+        if not has_kernel(gy, y):
+            return super().relu_backward(gy, y)
+        return _backward(_activation.relu_backward, gy, y, 1)
+
+    def leaky_relu(self, x: np.ndarray, slope: float) -> np.ndarray:
+        if not has_kernel(x):
+            return super().leaky_relu(x, slope)
+        return _forward(_activation.leaky_relu, x, 1, slope)
+
+    def leaky_relu_backward(self, gy: np.ndarray, x: np.ndarray, slope: float) -> np.ndarray:
+        if not has_kernel(gy, x):
+            return super().leaky_relu_backward(gy, x, slope)
+        return _backward(_activation.leaky_relu_backward, gy, x, 1, slope)
+
+    def hardtanh(self, x: np.ndarray, low: float, high: float) -> np.ndarray:
+        if not has_kernel(x):
+            return super().hardtanh(x, low, high)
+        return _forward(_activation.hardtanh, x, 1, low, high)
+
+    def hardtanh_backward(
+        self, gy: np.ndarray, x: np.ndarray, low: float, high: float
+    ) -> np.ndarray:
+        if not has_kernel(gy, x):
+            return super().hardtanh_backward(gy, x, low, high)
+        return _backward(_activation.hardtanh_backward, gy, x, 1, low, high)
+
+    def elu(self, x: np.ndarray, alpha: float, scale: float, rate: float) -> np.ndarray:
+        if not has_kernel(x):
+            return super().elu(x, alpha, scale, rate)
+        return _forward(_activation.elu, x, 4, alpha, scale, rate)
+
+    def elu_backward(
+        self, gy: np.ndarray, x: np.ndarray, alpha: float, scale: float, rate: float
+    ) -> np.ndarray:
+        if not has_kernel(gy, x):
+            return super().elu_backward(gy, x, alpha, scale, rate)
+        return _backward(_activation.elu_backward, gy, x, 5, alpha, scale, rate)
+
+    def sigmoid(self, x: np.ndarray) -> np.ndarray:
+        if not has_kernel(x):
+            return super().sigmoid(x)
+        return _forward(_activation.sigmoid, x, 5)
+
+    def sigmoid_backward(self, gy: np.ndarray, y: np.ndarray) -> np.ndarray:
+        if not has_kernel(gy, y):
+            return super().sigmoid_backward(gy, y)
+        return _backward(_activation.sigmoid_backward, gy, y, 1)
+
+    def tanh(self, x: np.ndarray) -> np.ndarray:
+        if not has_kernel(x):
+            return super().tanh(x)
+        return _forward(_activation.tanh, x, 5)
+
+    def tanh_backward(self, gy: np.ndarray, y: np.ndarray) -> np.ndarray:
+        if not has_kernel(gy, y):
+            return super().tanh_backward(gy, y)
+        return _backward(_activation.tanh_backward, gy, y, 1)
+
+    def softplus(self, x: np.ndarray, beta: float, threshold: float) -> np.ndarray:
+        if not has_kernel(x):
+            return super().softplus(x, beta, threshold)
+        return _forward(_activation.softplus, x, 8, beta, threshold)
+
+    def softplus_backward(
+        self, gy: np.ndarray, x: np.ndarray, beta: float, threshold: float
+    ) -> np.ndarray:
+        if not has_kernel(gy, x):
+            return super().softplus_backward(gy, x, beta, threshold)
+        return _backward(_activation.softplus_backward, gy, x, 6, beta, threshold)
+
+    def silu(self, x: np.ndarray) -> np.ndarray:
+        if not has_kernel(x):
+            return super().silu(x)
+        return _forward(_activation.silu, x, 5)
+
+    def silu_backward(self, gy: np.ndarray, x: np.ndarray) -> np.ndarray:
+        if not has_kernel(gy, x):
+            return super().silu_backward(gy, x)
+        return _backward(_activation.silu_backward, gy, x, 7)
+
+    def mish(self, x: np.ndarray) -> np.ndarray:
+        if not has_kernel(x):
+            return super().mish(x)
+        return _forward(_activation.mish, x, 6)
+
+    def mish_backward(self, gy: np.ndarray, x: np.ndarray) -> np.ndarray:
+        if not has_kernel(gy, x):
+            return super().mish_backward(gy, x)
+        return _backward(_activation.mish_backward, gy, x, 8)
+
+    def gelu(self, x: np.ndarray, approximate: str) -> np.ndarray:
+        if not has_kernel(x):
+            return super().gelu(x, approximate)
+        kernel = _activation.gelu_tanh if approximate == "tanh" else _activation.gelu
+        return _forward(kernel, x, 8)
+
+    def gelu_backward(self, gy: np.ndarray, x: np.ndarray, approximate: str) -> np.ndarray:
+        if not has_kernel(gy, x):
+            return super().gelu_backward(gy, x, approximate)
+        tanh = approximate == "tanh"
+        kernel = _activation.gelu_tanh_backward if tanh else _activation.gelu_backward
+        return _backward(kernel, gy, x, 9)
+
+    # -- over an axis --------------------------------------------------------------------------
+
+    def softmax(self, x: np.ndarray, axis: int) -> np.ndarray:
+        if not has_kernel(x):
+            return super().softmax(x, axis)
+        return _forward_rows(_activation.softmax, x, axis)
+
+    def softmax_backward(self, gy: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+        if not has_kernel(gy, y):
+            return super().softmax_backward(gy, y, axis)
+        return _backward_rows(_activation.softmax_backward, gy, y, axis, 2)
+
+    def log_softmax(self, x: np.ndarray, axis: int) -> np.ndarray:
+        if not has_kernel(x):
+            return super().log_softmax(x, axis)
+        return _forward_rows(_activation.log_softmax, x, axis)
+
+    def log_softmax_backward(self, gy: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+        if not has_kernel(gy, y):
+            return super().log_softmax_backward(gy, y, axis)
+        return _backward_rows(_activation.log_softmax_backward, gy, y, axis, 6)
+
+
+def _forward(kernel: Callable[..., None], x: np.ndarray, cost: float, *parameters: Any) -> Any:
+    x = dense(x)
+    y = np.empty_like(x, subok=False)
+    kernel(x, y, *parameters, threads_for(x.size, cost))
+    return y
+
+
+def _backward(
+    kernel: Callable[..., None], gy: np.ndarray, saved: np.ndarray, cost: float, *parameters: Any
+) -> Any:
+    saved = dense(saved)
+    gx = np.empty_like(saved, subok=False)
+    kernel(like(gy, saved), saved, gx, *parameters, threads_for(saved.size, cost))
+    return gx
+
+
+def _rows(a: np.ndarray, axis: int) -> np.ndarray:
+    """`a` as a C-contiguous matrix whose rows lie along `axis`; copied only if needed."""
+    if axis != a.ndim - 1:
+        a = np.moveaxis(a, axis, -1)
+    n = a.shape[-1]
+    return np.ascontiguousarray(a).reshape(a.size // max(n, 1), n)
+
+
+def _unrows(rows: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
+    """The inverse of `_rows`, as a view."""
+    if axis == len(shape) - 1:
+        return rows.reshape(shape)
+    return np.moveaxis(rows.reshape(shape[:axis] + shape[axis + 1 :] + (shape[axis],)), -1, axis)
+
+
+def _forward_rows(kernel: Callable[..., None], x: np.ndarray, axis: int) -> np.ndarray:
+    rows = _rows(x, axis)
+    y = np.empty_like(rows, subok=False)
+    kernel(rows, y, threads_for(x.size, 5))
+    return _unrows(y, x.shape, axis)
+
+
+def _backward_rows(
+    kernel: Callable[..., None], gy: np.ndarray, y: np.ndarray, axis: int, cost: float
+) -> np.ndarray:
+    rows = _rows(y, axis)
+    gx = np.empty_like(rows, subok=False)
+    kernel(_rows(gy, axis), rows, gx, threads_for(y.size, cost))
+    return _unrows(gx, y.shape, axis)

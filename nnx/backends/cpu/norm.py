@@ -1,0 +1,203 @@
+"""Normalisation by ext/norm.pyx: images channels-last in memory, rows one behind the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nnx._ext import norm as _norm
+from nnx.backends.base.norm import Gradients, NormOps
+from nnx.backends.cpu._arrays import (
+    channels_last,
+    empty_channels_last,
+    has_kernel,
+    nhwc,
+    threads_for,
+)
+
+
+class NormKernels(NormOps):
+    """Overrides for float32 and float64 with at least one element."""
+
+    # -- per channel: batch norm -------------------------------------------------------------------
+
+    def batch_moments(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not _takes_images(x):
+            return super().batch_moments(x)
+        mean, var = np.empty((2, x.shape[1]), x.dtype)
+        _norm.moments(nhwc(channels_last(x)), mean, var, threads_for(x.size, 2))
+        return mean, var
+
+    def batch_norm(
+        self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        if not _takes_images(x, weight, bias):
+            return super().batch_norm(x, weight, bias, eps)
+        image = nhwc(channels_last(x))
+        mean, var, rstd = np.empty((3, x.shape[1]), x.dtype)
+        _norm.moments(image, mean, var, threads_for(x.size, 2))
+        return _normalized(x, image, mean, var, weight, bias, rstd, eps), mean, var, rstd
+
+    def batch_norm_backward(
+        self,
+        gy: np.ndarray,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        mean: np.ndarray,
+        rstd: np.ndarray,
+        needs: tuple[bool, bool, bool],
+    ) -> Gradients:
+        if not _takes_images(x, gy, weight, mean, rstd):
+            return super().batch_norm_backward(gy, x, weight, mean, rstd, needs)
+        return _channel_gradients(gy, x, mean, rstd, weight, True, needs)
+
+    def batch_norm_infer(
+        self,
+        x: np.ndarray,
+        mean: np.ndarray,
+        var: np.ndarray,
+        weight: np.ndarray | None,
+        bias: np.ndarray | None,
+        eps: float,
+    ) -> np.ndarray:
+        if not _takes_images(x, mean, var, weight, bias):
+            return super().batch_norm_infer(x, mean, var, weight, bias, eps)
+        mean, var = np.ascontiguousarray(mean), np.ascontiguousarray(var)
+        image = nhwc(channels_last(x))
+        return _normalized(x, image, mean, var, weight, bias, np.empty_like(var), eps)
+
+    def batch_norm_infer_backward(
+        self,
+        gy: np.ndarray,
+        x: np.ndarray,
+        mean: np.ndarray,
+        var: np.ndarray,
+        weight: np.ndarray | None,
+        eps: float,
+        needs: tuple[bool, bool, bool],
+    ) -> Gradients:
+        if not _takes_images(x, gy, mean, var, weight):
+            return super().batch_norm_infer_backward(gy, x, mean, var, weight, eps, needs)
+        with np.errstate(all="ignore"):
+            rstd = 1 / np.sqrt(var + eps)
+        return _channel_gradients(gy, x, mean, rstd, weight, False, needs)
+
+    # -- per row: layer, group and instance norm ---------------------------------------------------
+
+    def row_norm(
+        self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        if not _takes(x, weight, bias):
+            return super().row_norm(x, weight, bias, eps)
+        x = np.ascontiguousarray(x)
+        y = np.empty_like(x)
+        mean, var, rstd = np.empty((3, x.shape[0]), x.dtype)
+        weight, bias = _contiguous(weight), _contiguous(bias)
+        _norm.row_norm(x, y, weight, bias, mean, var, rstd, eps, threads_for(x.size, 4))
+        return y, mean, var, rstd
+
+    def row_norm_backward(
+        self,
+        gy: np.ndarray,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        mean: np.ndarray,
+        rstd: np.ndarray,
+        period: int,
+        needs: tuple[bool, bool, bool],
+    ) -> Gradients:
+        if not _takes(x, gy, weight, mean, rstd):
+            return super().row_norm_backward(gy, x, weight, mean, rstd, period, needs)
+        x, gy = np.ascontiguousarray(x), np.ascontiguousarray(gy)
+        shape = (period, x.shape[1])
+        gx = np.empty_like(x) if needs[0] else None
+        gw = np.empty(shape, x.dtype) if needs[1] else None
+        gb = np.empty(shape, x.dtype) if needs[2] else None
+        threads = threads_for(x.size, 4)
+        weight, mean, rstd = _contiguous(weight), _contiguous(mean), _contiguous(rstd)
+        _norm.row_norm_backward(gy, x, gx, weight, mean, rstd, gw, gb, period, threads)
+        return gx, gw, gb
+
+    # -- across channels: local response norm ------------------------------------------------------
+
+    def local_response_norm(
+        self, x: np.ndarray, size: int, alpha: float, beta: float, k: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if not _takes_images(x) or size // 2 > _norm.REACH:
+            return super().local_response_norm(x, size, alpha, beta, k)
+        y, scale = empty_channels_last(x.shape, x.dtype), empty_channels_last(x.shape, x.dtype)
+        window = size // 2, (size - 1) // 2
+        threads = threads_for(x.size, 8)
+        image = nhwc(channels_last(x))
+        _norm.response(image, nhwc(y), nhwc(scale), *window, alpha / size, beta, k, threads)
+        return y, scale
+
+    def local_response_norm_backward(
+        self, gy: np.ndarray, x: np.ndarray, scale: np.ndarray, size: int, alpha: float, beta: float
+    ) -> np.ndarray:
+        if not _takes_images(x, gy, scale) or size // 2 > _norm.REACH:
+            return super().local_response_norm_backward(gy, x, scale, size, alpha, beta)
+        gx = empty_channels_last(x.shape, x.dtype)
+        images = [nhwc(channels_last(a)) for a in (gy, x, scale)]
+        window = (size - 1) // 2, size // 2
+        factor = 2 * alpha * beta / size
+        _norm.response_backward(*images, nhwc(gx), *window, factor, beta, threads_for(x.size, 8))
+        return gx
+
+
+def _takes(x: np.ndarray, *others: np.ndarray | None) -> bool:
+    return x.size > 0 and has_kernel(x, *[a for a in others if a is not None])
+
+
+def _takes_images(x: np.ndarray, *others: np.ndarray | None) -> bool:
+    return 2 <= x.ndim <= 5 and _takes(x, *others)
+
+
+def _contiguous(a: np.ndarray | None) -> Any:
+    return None if a is None else np.ascontiguousarray(a)
+
+
+def _normalized(
+    x: np.ndarray,
+    image: np.ndarray,
+    mean: np.ndarray,
+    var: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    rstd: np.ndarray,
+    eps: float,
+) -> np.ndarray:
+    """`image` is x as the kernels want it; fills rstd and returns the result in x's shape."""
+    y = empty_channels_last(x.shape, x.dtype)
+    weight, bias = _contiguous(weight), _contiguous(bias)
+    _norm.normalize(image, nhwc(y), mean, var, weight, bias, rstd, eps, threads_for(x.size))
+    return y
+
+
+def _channel_gradients(
+    gy: np.ndarray,
+    x: np.ndarray,
+    mean: np.ndarray,
+    rstd: np.ndarray,
+    weight: np.ndarray | None,
+    from_batch: bool,
+    needs: tuple[bool, bool, bool],
+) -> Gradients:
+    channels = x.shape[1]
+    gx = empty_channels_last(x.shape, x.dtype) if needs[0] else None
+    gw = np.empty(channels, x.dtype) if needs[1] else None
+    gb = np.empty(channels, x.dtype) if needs[2] else None
+    _norm.normalize_backward(
+        nhwc(channels_last(gy)),
+        nhwc(channels_last(x)),
+        None if gx is None else nhwc(gx),
+        np.ascontiguousarray(mean),
+        np.ascontiguousarray(rstd),
+        _contiguous(weight),
+        gw,
+        gb,
+        from_batch,
+        threads_for(x.size, 3),
+    )
+    return gx, gw, gb
