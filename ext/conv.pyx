@@ -13,7 +13,8 @@ from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
 from nnx._ext.common cimport _shape, _strides, check_threads, check_writeable, real, real_type
-from nnx._ext.gemm cimport give_workspace, nnx_gemm, take_workspace
+from nnx._ext.gemm cimport nnx_gemm
+from nnx._ext.memory cimport give_workspace, take_workspace
 from nnx._ext.simd cimport table
 
 cnp.import_array()

@@ -12,6 +12,7 @@ from cython.parallel cimport prange
 from nnx._ext.common cimport (
     _shape, check_ndim, check_threads, check_writeable, input_pointer, output_pointer, real, real_type,
 )
+from nnx._ext.memory cimport empty_array, give_workspace, take_workspace
 from nnx._ext.simd cimport table
 from nnx._ext.threads cimport num_threads
 
@@ -32,104 +33,6 @@ cdef enum:
     AUTO = 0
     BLAS = 1
     KERNEL = 2
-
-# -- scratch memory ---------------------------------------------------------------------------------
-
-cdef extern from *:
-    """
-    #include <stdlib.h>
-    #if defined(__linux__)
-    #include <sys/mman.h>
-    #endif
-    #if defined(_WIN32)
-    #include <malloc.h>
-    #define nnx_free_aligned _aligned_free
-    #else
-    #define nnx_free_aligned free
-    #endif
-    static void *nnx_allocate_aligned(size_t size) {
-    #if defined(_WIN32)
-        return _aligned_malloc(size, 64);
-    #else
-        void *block = NULL;
-        size_t alignment = size >= ((size_t)1 << 22) ? ((size_t)1 << 21) : 64;
-        if (posix_memalign(&block, alignment, size) != 0) return NULL;
-    #if defined(__linux__) && defined(MADV_HUGEPAGE)
-        if (alignment > 64) madvise(block, size, MADV_HUGEPAGE);
-    #endif
-        return block;
-    #endif
-    }
-    """
-    void *nnx_allocate_aligned(size_t size) nogil
-    void nnx_free_aligned(void *block) nogil
-
-cdef enum:
-    SLOTS = 8
-    HEADER = 64  # the block's size stands in front of it
-
-cdef void *_kept[SLOTS]
-cdef size_t _kept_limit = 256 << 20
-
-
-cdef size_t _size_of(void *block) noexcept:
-    return (<size_t *> (<char *> block - HEADER))[0]
-
-
-cdef void *take_workspace(size_t size) except NULL:
-    cdef int slot, best = -1
-    cdef void *block
-    for slot in range(SLOTS):
-        if _kept[slot] != NULL and size <= _size_of(_kept[slot]) and (
-            best < 0 or _size_of(_kept[slot]) < _size_of(_kept[best])
-        ):
-            best = slot
-    if best >= 0 and _size_of(_kept[best]) <= 4 * size + 65536:
-        block = _kept[best]
-        _kept[best] = NULL
-        return block
-    if size > (<size_t> 1 << (8 * sizeof(size_t) - 2)):
-        raise MemoryError(f"workspace: expected a size that fits into memory, got {size} bytes")
-    block = nnx_allocate_aligned(size + HEADER)
-    if block == NULL:
-        raise MemoryError(f"workspace: could not allocate {size} bytes")
-    (<size_t *> block)[0] = size
-    return <char *> block + HEADER
-
-
-cdef void give_workspace(void *block) noexcept:
-    cdef int slot, smallest = 0
-    cdef size_t total = 0
-    if block == NULL:
-        return
-    for slot in range(SLOTS):
-        if _kept[slot] != NULL:
-            total += _size_of(_kept[slot])
-    if total + _size_of(block) > _kept_limit:
-        nnx_free_aligned(<char *> block - HEADER)
-        return
-    for slot in range(SLOTS):
-        if _kept[slot] == NULL:
-            _kept[slot] = block
-            return
-        if _size_of(_kept[slot]) < _size_of(_kept[smallest]):
-            smallest = slot
-    if _size_of(_kept[smallest]) < _size_of(block):
-        _kept[smallest], block = block, _kept[smallest]
-    nnx_free_aligned(<char *> block - HEADER)
-
-
-def empty_cache():
-    """Free the scratch memory that is kept for the next call; returns the number of bytes."""
-    cdef int slot
-    cdef size_t total = 0
-    for slot in range(SLOTS):
-        if _kept[slot] != NULL:
-            total += _size_of(_kept[slot])
-            nnx_free_aligned(<char *> _kept[slot] - HEADER)
-            _kept[slot] = NULL
-    return total
-
 
 # -- BLAS -------------------------------------------------------------------------------------------
 
@@ -333,7 +236,7 @@ def multiply(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray bias):
     cdef double work = <double> shape[0] * shape[1] * cnp.PyArray_DIM(a, 1)
     if work < WORK_PER_THREAD * threads:
         threads = max(<int> (work / WORK_PER_THREAD), 1)
-    cdef cnp.ndarray c = cnp.PyArray_EMPTY(2, shape, kind, 0)
+    cdef cnp.ndarray c = empty_array(2, shape, kind)
     product(a, b, c, bias, threads)
     return c
 

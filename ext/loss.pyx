@@ -127,7 +127,7 @@ def huber_backward(
 
 
 def bce_with_logits(cnp.ndarray x, cnp.ndarray t, cnp.ndarray y, int num_threads):
-    """y = max(x, 0) - x t + log(1 + exp(-|x|))"""
+    """y = c |x| + log(1 + exp(-|x|)), where c is 1 - t for x > 0, else t"""
     cdef const nnx_loss *k = _kernels()
     _map2("bce_with_logits", k.bce_with_logits_f32, k.bce_with_logits_f64, x, t, y, num_threads)
 

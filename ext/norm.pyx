@@ -1,7 +1,8 @@
 """Normalisation per channel, per row, and across neighbouring channels.
 
-Arrays are C-contiguous; an image comes as (N, spatial..., C), so that it is a matrix with a column for each channel. It is
-cut into tiles of a fixed size, whose sums are added up in a fixed order: the bits do not depend on the number of threads.
+Arrays are C-contiguous; an image comes as (N, spatial..., C), so that it is a matrix with a column for each channel.
+It is cut into tiles of a fixed size, whose sums are added up in a fixed order: the bits do not depend on the number of
+threads.
 """
 
 from libc.math cimport sqrt

@@ -13,7 +13,8 @@ from libc.string cimport memset
 
 from nnx._ext.common cimport _shape, check_threads, check_writeable
 from nnx._ext.conv cimport Image, read_image
-from nnx._ext.gemm cimport give_workspace, nnx_gemm, take_workspace
+from nnx._ext.gemm cimport nnx_gemm
+from nnx._ext.memory cimport give_workspace, take_workspace
 from nnx._ext.simd cimport table
 
 cnp.import_array()

@@ -15,6 +15,8 @@ import numpy as np
 from nnx import _check, _random
 from nnx.autograd import Tensor, enable_grad, no_grad
 
+__all__ = ["GradientError", "GradientReport", "assert_close", "base_backend", "gradcheck"]
+
 _ULP = float(np.finfo(np.float64).eps)
 
 

@@ -76,9 +76,13 @@ def test_large_input_agrees_with_base_backend(case, dtype, rng):
 @only(lambda case: case.grad)
 def test_gradient(case, rng):
     values = case.inputs(rng)
-    report = gradcheck(lambda *args: case.function(*args, **case.kwargs), values, wrt=case.grad)
+    size = sum(values[i].size for i in case.grad)
+    _, outputs = call(case, values, ())
+    # the whole Jacobian takes a backward pass per output and two forward passes per input
+    mode = "full" if size + sum(y.size for y in outputs) <= 2000 else "direction"
+    report = gradcheck(lambda *args: case.function(*args, **case.kwargs), values, wrt=case.grad, mode=mode)
     assert not report.kinks, "draw inputs away from kinks"
-    assert report.checked == sum(values[i].size for i in case.grad)
+    assert report.checked == (size if mode == "full" else len(case.grad))
 
 
 @each_case
@@ -95,6 +99,7 @@ def test_float32(case, rng):
 
 
 @only(lambda case: callable(case.torch))
+@pytest.mark.filterwarnings("ignore::UserWarning:torch")
 def test_agrees_with_torch(case, rng):
     torch = pytest.importorskip("torch")
     values = case.inputs(rng)

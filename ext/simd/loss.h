@@ -31,7 +31,8 @@ MAP2(huber_backward, const REAL delta = p[0]; const REAL g = p[1], g * NAME(hube
 
 static inline REAL NAME(bce_with_logits_of)(REAL x, REAL t)
 {
-    return (x > 0 ? x : 0) - x * t + NAME(log1p_unit)(NAME(exp)(-NAME(abs)(x)));
+    const REAL size = NAME(abs)(x), c = x > 0 ? 1 - t : t;
+    return (c == 0 ? 0 : c * size) + NAME(log1p_unit)(NAME(exp)(-size));
 }
 
 MAP2(bce_with_logits, (void)p, NAME(bce_with_logits_of)(a, b))

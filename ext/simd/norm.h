@@ -1,10 +1,11 @@
 /* Normalisation over tiles of a matrix, and over single rows.
  *
- * A tile has `rows` rows of `width` elements; row i starts at x + i * stride. Sums are taken in double: a mean rounded to
- * float at every step would leave a feature with a large mean, or a constant one, far from zero.
+ * A tile has `rows` rows of `width` elements; row i starts at x + i * stride. Sums are taken in double: a mean rounded
+ * to float at every step would leave a feature with a large mean, or a constant one, far from zero.
  *
- * A narrow tile (a few channels) would give the vector units nothing to do. Where its rows lie end to end, `fold` of them
- * are taken as one wide row, whose column j belongs to channel j % width; what is left over is a last, shorter row.
+ * A narrow tile (a few channels) would give the vector units nothing to do. Where its rows lie end to end, `fold` of
+ * them are taken as one wide row, whose column j belongs to channel j % width; what is left over is a last, shorter
+ * row.
  */
 #ifndef NARROW
 #define NARROW 32 /* below this width rows are folded */
@@ -201,7 +202,7 @@ static void NAME(gradient)(
     NAME(gradient_rows)(gy + done, x + done, gx + done, 1, left, left, means, scales, slopes, offsets);
 }
 
-/* Single rows ----------------------------------------------------------------------------------------------------------
+/* Single rows ---------------------------------------------------------------------------------------------------
  *
  * Sums along a row are taken in PARTS parts, which are added up in a fixed order at the end.
  */
@@ -299,10 +300,10 @@ static void NAME(row_dots)(
     }
 }
 
-/* Across channels ------------------------------------------------------------------------------------------------------
+/* Across channels -----------------------------------------------------------------------------------------------
  *
- * One pixel has n channels that lie next to each other. Channels are taken CHUNK at a time, with the neighbours that the
- * window reaches on either side, at most NORM_REACH, in a buffer; those outside of the pixel are 0.
+ * One pixel has n channels that lie next to each other. Channels are taken CHUNK at a time, with the neighbours that
+ * the window reaches on either side, at most NORM_REACH, in a buffer; those outside of the pixel are 0.
  */
 
 /* s^-beta; the usual 3/4 by two square roots, which have vector instructions */

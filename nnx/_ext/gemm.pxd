@@ -1,4 +1,4 @@
-# The tile kernels of ext/simd/gemm.h, for modules that cut their own tiles (convolution), and scratch memory.
+# The tile kernels of ext/simd/gemm.h, for modules that cut their own tiles (convolution).
 
 from nnx._ext.common cimport real
 
@@ -24,8 +24,3 @@ cdef extern from "table.h" nogil:
                              Py_ssize_t ldb, const float *bias, float *y) noexcept nogil
         void (*row_sums_f64)(Py_ssize_t N, Py_ssize_t K, const double *x, Py_ssize_t incx, const double *B,
                              Py_ssize_t ldb, const double *bias, double *y) noexcept nogil
-
-# Scratch memory for one call, aligned to 64 bytes: taken from and returned to a small cache, because the first touch of
-# fresh pages costs more than the arithmetic of a small layer. Call both with the GIL.
-cdef void *take_workspace(size_t size) except NULL
-cdef void give_workspace(void *block) noexcept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 import inspect
 import weakref
@@ -368,10 +369,10 @@ class Tensor:
     def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         return reduction.mean(self, dim, keepdim)
 
-    def var(self, dim: Any = None, correction: float = 1, keepdim: bool = False) -> Tensor:
+    def var(self, dim: Any = None, correction: builtins.float = 1, keepdim: bool = False) -> Tensor:
         return reduction.var(self, dim, correction=correction, keepdim=keepdim)
 
-    def std(self, dim: Any = None, correction: float = 1, keepdim: bool = False) -> Tensor:
+    def std(self, dim: Any = None, correction: builtins.float = 1, keepdim: bool = False) -> Tensor:
         return reduction.std(self, dim, correction=correction, keepdim=keepdim)
 
     def max(self, dim: int | None = None, keepdim: bool = False) -> Any:
@@ -395,7 +396,7 @@ class Tensor:
     def logsumexp(self, dim: Any, keepdim: bool = False) -> Tensor:
         return reduction.logsumexp(self, dim, keepdim)
 
-    def norm(self, p: float = 2.0, dim: Any = None, keepdim: bool = False) -> Tensor:
+    def norm(self, p: builtins.float = 2.0, dim: Any = None, keepdim: bool = False) -> Tensor:
         return reduction.norm(self, p, dim, keepdim)
 
     # -- shape ---------------------------------------------------------------------------------

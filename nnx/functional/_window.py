@@ -45,8 +45,7 @@ def paddings(owner: str, value: Any, kernel: Sizes, stride: Sizes, dilation: Siz
     if isinstance(value, (tuple, list)) and any(isinstance(v, (tuple, list)) for v in value):
         if len(value) != n:
             raise ValueError(
-                f"{owner}: expected padding to be an integer, {n} integers or {n} pairs "
-                f"(low, high), got {value!r}"
+                f"{owner}: expected padding to be an integer, {n} integers or {n} pairs (low, high), got {value!r}"
             )
         pairs = [sizes(owner, "padding", v, 2, 0) for v in value]
         return tuple((low, high) for low, high in pairs)
@@ -80,8 +79,7 @@ def check_images(owner: str, x: Tensor, n: int) -> bool:
         )
     if 0 in x.shape[-n:]:
         raise ValueError(
-            f"{owner}: expected input with at least one element along each of ({_AXES[n]}), "
-            f"got shape {x.shape}"
+            f"{owner}: expected input with at least one element along each of ({_AXES[n]}), got shape {x.shape}"
         )
     return x.ndim == n + 1
 

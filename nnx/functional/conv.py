@@ -105,9 +105,7 @@ def conv_nd(
     check_channels(owner, x, n, w.shape[1] * groups, groups)
     _check_bias(owner, b, len(w))
     if len(w) % groups:
-        raise ValueError(
-            f"{owner}: expected groups to divide the {len(w)} output channels, got groups={groups}"
-        )
+        raise ValueError(f"{owner}: expected groups to divide the {len(w)} output channels, got groups={groups}")
     out = output_sizes(x.shape[-n:], kernel, stride, pairs, dilation)
     if min(out) < 1:
         raise ValueError(
@@ -272,9 +270,7 @@ def conv_transpose_nd(
     pairs = _window.paddings(owner, padding, kernel, stride, dilation)
     check_channels(owner, x, n, len(w), 1)
     if len(w) % groups:
-        raise ValueError(
-            f"{owner}: expected groups to divide the {len(w)} input channels, got groups={groups}"
-        )
+        raise ValueError(f"{owner}: expected groups to divide the {len(w)} input channels, got groups={groups}")
     channels = w.shape[1] * groups
     _check_bias(owner, b, channels)
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
@@ -301,9 +297,7 @@ def conv_transpose_nd(
     pairs, beyond = _adjoint_padding(pairs, extra, stride)
     reached = tuple(o - z for o, z in zip(out, beyond, strict=True))
     be = backend_of(x.data)
-    y = be.conv_data_grad(
-        x.data, w.data, (n_images, channels, *reached), stride, pairs, dilation, groups
-    )
+    y = be.conv_data_grad(x.data, w.data, (n_images, channels, *reached), stride, pairs, dilation, groups)
     if any(beyond):
         y = be.pad(y, ((0, 0), (0, 0), *((0, z) for z in beyond)))
     if b is not None:
@@ -342,9 +336,7 @@ def transposed_sizes(
     """``(size - 1) stride - low - high + dilation (kernel - 1) + extra + 1`` along each axis."""
     return tuple(
         (n - 1) * s - low - high + d * (k - 1) + e + 1
-        for n, k, s, (low, high), d, e in zip(
-            sizes, kernel, stride, padding, dilation, extra, strict=True
-        )
+        for n, k, s, (low, high), d, e in zip(sizes, kernel, stride, padding, dilation, extra, strict=True)
     )
 
 
@@ -358,9 +350,7 @@ def _adjoint_padding(padding: Pairs, extra: Sizes, stride: Sizes) -> tuple[Pairs
 # -- columns ---------------------------------------------------------------------------------------
 
 
-def unfold(
-    input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
-) -> Tensor:
+def unfold(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
     """Write what lies under a sliding window as columns (im2col).
 
     Shapes: input (N, C, H, W) or (C, H, W); output (N, C kh kw, L), one column for each of the L
@@ -372,9 +362,7 @@ def unfold(
     """
     x = _window.operand("unfold", "input", input)
     one = _window.check_images("unfold", x, 2)
-    kernel, dilation, pairs, stride = _column_arguments(
-        "unfold", kernel_size, dilation, padding, stride
-    )
+    kernel, dilation, pairs, stride = _column_arguments("unfold", kernel_size, dilation, padding, stride)
     out = output_sizes(x.shape[-2:], kernel, stride, pairs, dilation)
     if min(out) < 1:
         raise ValueError(
@@ -409,18 +397,14 @@ def fold(
     x = _window.operand("fold", "input", input)
     if x.ndim not in (2, 3):
         raise ValueError(
-            "fold: expected input with 3 dimensions (N, C kh kw, L), or 2 for one sample, got "
-            f"shape {x.shape}"
+            f"fold: expected input with 3 dimensions (N, C kh kw, L), or 2 for one sample, got shape {x.shape}"
         )
     size = _window.sizes("fold", "output_size", output_size, 2)
-    kernel, dilation, pairs, stride = _column_arguments(
-        "fold", kernel_size, dilation, padding, stride
-    )
+    kernel, dilation, pairs, stride = _column_arguments("fold", kernel_size, dilation, padding, stride)
     taps = math.prod(kernel)
     if x.shape[-2] == 0 or x.shape[-2] % taps:
         raise ValueError(
-            f"fold: expected input with a multiple of {taps} (the size of the window) rows, got "
-            f"shape {x.shape}"
+            f"fold: expected input with a multiple of {taps} (the size of the window) rows, got shape {x.shape}"
         )
     out = output_sizes(size, kernel, stride, pairs, dilation)
     if min(out) < 1 or x.shape[-1] != math.prod(out):
@@ -458,10 +442,7 @@ def _column_arguments(
 def _weight(owner: str, weight: Any, n: int) -> Tensor:
     w = _window.operand(owner, "weight", weight)
     if w.ndim != n + 2 or 0 in w.shape:
-        raise ValueError(
-            f"{owner}: expected weight with {n + 2} dimensions, none of them empty, got shape "
-            f"{w.shape}"
-        )
+        raise ValueError(f"{owner}: expected weight with {n + 2} dimensions, none of them empty, got shape {w.shape}")
     return w
 
 

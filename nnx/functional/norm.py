@@ -54,9 +54,7 @@ def batch_norm(
     """
     momentum = _check.real("batch_norm", "momentum", momentum)
     eps = _check.real("batch_norm", "eps", eps, 0, open_low=True)
-    return batch_norm_as(
-        "batch_norm", input, running_mean, running_var, weight, bias, training, momentum, eps
-    )
+    return batch_norm_as("batch_norm", input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
 def batch_norm_as(
@@ -163,9 +161,7 @@ def batch_renorm_as(
 ) -> Tensor:
     """`batch_renorm` for a layer: messages carry its name, and it has checked the numbers."""
     if not training:
-        return batch_norm_as(
-            owner, input, running_mean, running_var, weight, bias, False, momentum, eps
-        )
+        return batch_norm_as(owner, input, running_mean, running_var, weight, bias, False, momentum, eps)
     x = _input(owner, input, 2)
     channels = x.shape[1]
     w = _parameter(owner, "weight", weight, x, (channels,))
@@ -194,9 +190,7 @@ def batch_renorm_as(
 
 def _batch_renorm_grad(needs, gy, be, x, scale, mean, rstd, r, d):
     needs_x, needs_w, needs_b = needs
-    gx, gz, gb = be.batch_norm_backward(
-        gy, x, scale, mean, rstd, (needs_x, needs_w, needs_w or needs_b)
-    )
+    gx, gz, gb = be.batch_norm_backward(gy, x, scale, mean, rstd, (needs_x, needs_w, needs_w or needs_b))
     # the weight multiplies z r + d, and gz is the gradient of a weight on z alone
     gw = gz * r + gb * d if needs_w else None
     return gx, gw, gb if needs_b else None
@@ -231,34 +225,23 @@ def layer_norm(
 
 def check_shape(owner: str, normalized_shape: Any) -> tuple[int, ...]:
     """An int or a sequence of ints as a tuple, not empty."""
-    values = (
-        normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
-    )
+    values = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
     if not values:
         raise ValueError(f"{owner}: expected normalized_shape with at least one dimension, got ()")
     return tuple(_check.integer(owner, "normalized_shape", n, 0) for n in values)
 
 
-def layer_norm_as(
-    owner: str, input: Any, shape: tuple[int, ...], weight: Any, bias: Any, eps: float
-) -> Tensor:
+def layer_norm_as(owner: str, input: Any, shape: tuple[int, ...], weight: Any, bias: Any, eps: float) -> Tensor:
     """`layer_norm` for a layer: messages carry its name, and it has checked `shape` and `eps`."""
     x = _input(owner, input, 0)
     if x.shape[max(x.ndim - len(shape), 0) :] != shape:
-        raise ValueError(
-            f"{owner}: expected input of shape (..., {', '.join(map(str, shape))}), got shape "
-            f"{x.shape}"
-        )
+        raise ValueError(f"{owner}: expected input of shape (..., {', '.join(map(str, shape))}), got shape {x.shape}")
     w = _parameter(owner, "weight", weight, x, shape)
     b = _parameter(owner, "bias", bias, x, shape)
-    return _row_norm(x, w, b, _product(x.shape[: x.ndim - len(shape)]), _product(shape), 1, 1, eps)[
-        0
-    ]
+    return _row_norm(x, w, b, _product(x.shape[: x.ndim - len(shape)]), _product(shape), 1, 1, eps)[0]
 
 
-def group_norm(
-    input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
-) -> Tensor:
+def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """Normalise each sample over groups of neighbouring channels and all positions.
 
     input:         (N, C, spatial...), where `num_groups` divides C
@@ -271,9 +254,7 @@ def group_norm(
     return group_norm_as("group_norm", input, groups, weight, bias, eps)
 
 
-def group_norm_as(
-    owner: str, input: Any, groups: int, weight: Any, bias: Any, eps: float
-) -> Tensor:
+def group_norm_as(owner: str, input: Any, groups: int, weight: Any, bias: Any, eps: float) -> Tensor:
     """`group_norm` for a layer: messages carry its name, and it has checked the numbers."""
     x = _input(owner, input, 2)
     samples, channels = x.shape[:2]
@@ -336,9 +317,7 @@ def instance_norm_as(
 ) -> Tensor:
     """`instance_norm` for a layer: messages carry its name, and it has checked the numbers."""
     if not use_input_stats:
-        return batch_norm_as(
-            owner, input, running_mean, running_var, weight, bias, False, momentum, eps
-        )
+        return batch_norm_as(owner, input, running_mean, running_var, weight, bias, False, momentum, eps)
     x = _input(owner, input, 3)
     samples, channels = x.shape[:2]
     area = _product(x.shape[2:])
@@ -347,9 +326,7 @@ def instance_norm_as(
     mean = _running(owner, "running_mean", running_mean, x, True)
     var = _running(owner, "running_var", running_var, x, True)
     if area == 1 and x.size:
-        raise ValueError(
-            f"{owner}: expected more than one position per channel in training, got shape {x.shape}"
-        )
+        raise ValueError(f"{owner}: expected more than one position per channel in training, got shape {x.shape}")
     y, means, variances = _row_norm(x, w, b, samples * channels, area, channels, area, eps)
     if x.size:
         _move(mean, means.reshape(samples, channels).mean(axis=0), momentum)
@@ -378,9 +355,7 @@ def _row_norm(
     b = None if bias is None else np.repeat(bias.data.ravel(), repeat).reshape(period, width)
     be = backend_of(flat)
     y, mean, var, rstd = be.row_norm(flat, w, b, eps)
-    shape = (
-        None if weight is None and bias is None else (weight if weight is not None else bias).shape
-    )
+    shape = next((p.shape for p in (weight, bias) if p is not None), ())
     saved = (be, flat, w, mean, rstd, period, repeat, x.shape, shape)
     return record(y.reshape(x.shape), _row_norm_grad, (x, weight, bias), *saved), mean, var
 
@@ -392,7 +367,7 @@ def _row_norm_grad(needs, gy, be, x, weight, mean, rstd, period, repeat, x_shape
     return gx, _unrepeat(gw, repeat, shape), _unrepeat(gb, repeat, shape)
 
 
-def _unrepeat(g: Any, repeat: int, shape: tuple[int, ...] | None) -> Any:
+def _unrepeat(g: Any, repeat: int, shape: tuple[int, ...]) -> Any:
     """Sum over the copies that np.repeat made of each element of a parameter."""
     if g is None:
         return None
@@ -404,9 +379,7 @@ def _unrepeat(g: Any, repeat: int, shape: tuple[int, ...] | None) -> Any:
 # -- local response norm, division by a norm -------------------------------------------------------
 
 
-def local_response_norm(
-    input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
-) -> Tensor:
+def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
     """Divide each value by a power of its neighbourhood across channels:
 
     ``y_c = x_c / (k + alpha / size * sum of x_j^2) ** beta``, j from ``c - size // 2`` to
@@ -423,9 +396,7 @@ def local_response_norm(
     return local_response_norm_as("local_response_norm", input, size, alpha, beta, k)
 
 
-def local_response_norm_as(
-    owner: str, input: Any, size: int, alpha: float, beta: float, k: float
-) -> Tensor:
+def local_response_norm_as(owner: str, input: Any, size: int, alpha: float, beta: float, k: float) -> Tensor:
     """`local_response_norm` for a layer, which has checked the numbers: messages carry its name."""
     x = _input(owner, input, 3)
     be = backend_of(x.data)
@@ -446,9 +417,7 @@ def normalize(
     [[0.6, 0.8]]
     """
     if out is not None:
-        raise ValueError(
-            "normalize: expected out to be None (writing into an array is not offered), got one"
-        )
+        raise ValueError("normalize: expected out to be None (writing into an array is not offered), got one")
     x = _input("normalize", input, 0)
     eps = _check.real("normalize", "eps", eps, 0)
     return x / x.norm(p, dim, keepdim=True).clamp(min=eps)
@@ -460,30 +429,21 @@ def normalize(
 def _input(owner: str, input: Any, ndim: int) -> Tensor:
     x = as_tensor(input)
     if x.dtype.kind != "f":
-        raise TypeError(
-            f"{owner}: expected input of dtype float32 or float64, got a Tensor of dtype {x.dtype}"
-        )
+        raise TypeError(f"{owner}: expected input of dtype float32 or float64, got a Tensor of dtype {x.dtype}")
     if x.ndim < ndim:
-        raise ValueError(
-            f"{owner}: expected input with at least {ndim} dimensions, got shape {x.shape}"
-        )
+        raise ValueError(f"{owner}: expected input with at least {ndim} dimensions, got shape {x.shape}")
     return x
 
 
-def _parameter(
-    owner: str, name: str, value: Any, x: Tensor, shape: tuple[int, ...]
-) -> Tensor | None:
+def _parameter(owner: str, name: str, value: Any, x: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     if value is None:
         return None
     parameter = as_tensor(value, x.dtype)
     if parameter.dtype != x.dtype:
-        raise TypeError(
-            f"{owner}: expected {name} of dtype {x.dtype} like input, got {parameter.dtype}"
-        )
+        raise TypeError(f"{owner}: expected {name} of dtype {x.dtype} like input, got {parameter.dtype}")
     if parameter.shape != shape:
         raise ValueError(
-            f"{owner}: expected {name} of shape {shape} for input of shape {x.shape}, got "
-            f"{parameter.shape}"
+            f"{owner}: expected {name} of shape {shape} for input of shape {x.shape}, got {parameter.shape}"
         )
     return parameter
 
@@ -494,20 +454,15 @@ def _running(owner: str, name: str, value: Any, x: Tensor, moves: bool) -> Any:
         return None
     array = value.data if isinstance(value, Tensor) else value
     if not hasattr(array, "dtype"):
-        raise TypeError(
-            f"{owner}: expected {name} to be an array or None, got {type(value).__name__}"
-        )
+        raise TypeError(f"{owner}: expected {name} to be an array or None, got {type(value).__name__}")
     if array.shape != x.shape[1:2]:
         raise ValueError(
-            f"{owner}: expected {name} of shape {x.shape[1:2]} for input of shape {x.shape}, "
-            f"got {array.shape}"
+            f"{owner}: expected {name} of shape {x.shape[1:2]} for input of shape {x.shape}, got {array.shape}"
         )
     if array.dtype.kind != "f":
         raise TypeError(f"{owner}: expected {name} of a float dtype, got {array.dtype}")
     if moves and not array.flags.writeable:
-        raise ValueError(
-            f"{owner}: expected {name} to be writeable in training, got a read-only array"
-        )
+        raise ValueError(f"{owner}: expected {name} to be writeable in training, got a read-only array")
     return array
 
 
@@ -520,10 +475,7 @@ def _both(owner: str, mean: Any, var: Any) -> None:
 def _values_per_channel(owner: str, x: Tensor) -> int:
     count = _product(x.shape) // max(x.shape[1], 1)
     if count == 1:
-        raise ValueError(
-            f"{owner}: expected more than one value per channel in training, got input of shape "
-            f"{x.shape}"
-        )
+        raise ValueError(f"{owner}: expected more than one value per channel in training, got input of shape {x.shape}")
     return count
 
 

@@ -32,17 +32,14 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
     numbers = tuple(_check.integer("pad", "pad", p) for p in pad)
     if len(numbers) % 2 or len(numbers) > 2 * x.ndim:
         raise ValueError(
-            f"pad: expected pad to be at most {x.ndim} pairs (low, high) for input of shape "
-            f"{x.shape}, got {pad!r}"
+            f"pad: expected pad to be at most {x.ndim} pairs (low, high) for input of shape {x.shape}, got {pad!r}"
         )
     if value is not None and mode != "constant":
         raise ValueError(f"pad: expected value only with mode='constant', got mode={mode!r}")
     pairs = ((0, 0),) * (x.ndim - len(numbers) // 2) + tuple(
         (numbers[i], numbers[i + 1]) for i in range(len(numbers) - 2, -1, -2)
     )
-    return pad_as(
-        "pad", x, pairs, mode, 0.0 if value is None else _check.real("pad", "value", value)
-    )
+    return pad_as("pad", x, pairs, mode, 0.0 if value is None else _check.real("pad", "value", value))
 
 
 def pad_as(owner: str, x: Tensor, pairs: Pairs, mode: str, value: float = 0.0) -> Tensor:

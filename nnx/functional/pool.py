@@ -44,9 +44,7 @@ def max_pool1d(
     return_indices: bool = False,
 ) -> Any:
     """The maximum of each window of sequences (N, C, L); see `max_pool2d`."""
-    return max_pool_nd(
-        "max_pool1d", 1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
-    )
+    return max_pool_nd("max_pool1d", 1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
 def max_pool2d(
@@ -74,9 +72,7 @@ def max_pool2d(
     >>> max_pool2d([[[1., 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]]], 2).tolist()
     [[[6.0, 8.0], [3.0, 4.0]]]
     """
-    return max_pool_nd(
-        "max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
-    )
+    return max_pool_nd("max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
 def max_pool3d(
@@ -89,9 +85,7 @@ def max_pool3d(
     return_indices: bool = False,
 ) -> Any:
     """The maximum of each window of volumes (N, C, D, H, W); see `max_pool2d`."""
-    return max_pool_nd(
-        "max_pool3d", 3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
-    )
+    return max_pool_nd("max_pool3d", 3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
 def max_pool_nd(
@@ -142,9 +136,7 @@ def avg_pool1d(
     count_include_pad: bool = True,
 ) -> Tensor:
     """The mean of each window of sequences (N, C, L); see `avg_pool2d`."""
-    return avg_pool_nd(
-        "avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None
-    )
+    return avg_pool_nd("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
 def avg_pool2d(
@@ -204,16 +196,12 @@ def avg_pool3d(
     )
 
 
-def sum_pool1d(
-    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False
-) -> Tensor:
+def sum_pool1d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False) -> Tensor:
     """The sum of each window of sequences (N, C, L); arguments as in `avg_pool2d`."""
     return avg_pool_nd("sum_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, True, 1)
 
 
-def sum_pool2d(
-    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False
-) -> Tensor:
+def sum_pool2d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False) -> Tensor:
     """The sum of each window of images (N, C, H, W); arguments as in `avg_pool2d`.
 
     >>> sum_pool2d([[[1., 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]]], 2).tolist()
@@ -222,9 +210,7 @@ def sum_pool2d(
     return avg_pool_nd("sum_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, True, 1)
 
 
-def sum_pool3d(
-    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False
-) -> Tensor:
+def sum_pool3d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False) -> Tensor:
     """The sum of each window of volumes (N, C, D, H, W); arguments as in `avg_pool2d`."""
     return avg_pool_nd("sum_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, True, 1)
 
@@ -320,18 +306,11 @@ def check_output_size(owner: str, n: int, value: Any) -> tuple[int | None, ...]:
     if len(values) == 1:
         values *= n
     if len(values) != n:
-        raise ValueError(
-            f"{owner}: expected output_size to be one integer or {n} integers or None, got "
-            f"{value!r}"
-        )
-    return tuple(
-        None if v is None else _window.sizes(owner, "output_size", v, 1, 0)[0] for v in values
-    )
+        raise ValueError(f"{owner}: expected output_size to be one integer or {n} integers or None, got {value!r}")
+    return tuple(None if v is None else _window.sizes(owner, "output_size", v, 1, 0)[0] for v in values)
 
 
-def pool_arguments(
-    owner: str, n: int, kernel_size: Any, stride: Any, padding: Any
-) -> tuple[Sizes, Sizes, Sizes]:
+def pool_arguments(owner: str, n: int, kernel_size: Any, stride: Any, padding: Any) -> tuple[Sizes, Sizes, Sizes]:
     """Kernel size, stride (by default the kernel size) and padding as tuples of n ints."""
     kernel = _window.sizes(owner, "kernel_size", kernel_size, n)
     default = stride is None or (isinstance(stride, (tuple, list)) and not stride)
@@ -339,14 +318,10 @@ def pool_arguments(
     padding = _window.sizes(owner, "padding", padding, n, 0)
     if any(p > k // 2 for p, k in zip(padding, kernel, strict=True)):
         raise ValueError(
-            f"{owner}: expected padding of at most half of kernel_size, got padding {padding} with "
-            f"kernel_size {kernel}"
+            f"{owner}: expected padding of at most half of kernel_size, got padding {padding} with kernel_size {kernel}"
         )
     if math.prod(kernel) > _window.LARGEST:
-        raise ValueError(
-            f"{owner}: expected windows of at most {_window.LARGEST} elements, got kernel_size "
-            f"{kernel}"
-        )
+        raise ValueError(f"{owner}: expected windows of at most {_window.LARGEST} elements, got kernel_size {kernel}")
     return kernel, stride, padding
 
 
@@ -380,9 +355,7 @@ def _check_filled(
     dilation: Sizes,
 ) -> None:
     """Refuse windows without an element (a dilation larger than the input may step over it)."""
-    for axis, geometry in enumerate(
-        zip(sizes, out, kernel, stride, padding, dilation, strict=True)
-    ):
+    for axis, geometry in enumerate(zip(sizes, out, kernel, stride, padding, dilation, strict=True)):
         size, o, k, s, p, d = geometry
         first = first_taps((o,), (k,), (s,), (p,), (d,))
         position = np.arange(o) * s - p + first * d

@@ -122,10 +122,7 @@ class _Conv(Module):
         return pad_as(owner, x, ((0, 0),) * (x.ndim - self._n) + pairs, self.padding_mode)
 
     def extra_repr(self) -> str:
-        text = (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
-            f"stride={self.stride}"
-        )
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         if self.padding != (0,) * self._n:
             text += f", padding={self.padding!r}"
         if self.dilation != (1,) * self._n:
@@ -250,15 +247,12 @@ class _ConvTranspose(_Conv):
             output_size = output_size[-n:]
         size = _window.sizes(owner, "output_size", output_size, n)
         pairs = _window.paddings(owner, self.padding, self.kernel_size, self.stride, self.dilation)
-        least = transposed_sizes(
-            x.shape[-n:], self.kernel_size, self.stride, pairs, self.dilation, (0,) * n
-        )
+        least = transposed_sizes(x.shape[-n:], self.kernel_size, self.stride, pairs, self.dilation, (0,) * n)
         extra = tuple(a - b for a, b in zip(size, least, strict=True))
         if any(not 0 <= e < s for e, s in zip(extra, self.stride, strict=True)):
             most = tuple(m + s - 1 for m, s in zip(least, self.stride, strict=True))
             raise ValueError(
-                f"{owner}: expected output_size between {least} and {most} for input of shape "
-                f"{x.shape}, got {given!r}"
+                f"{owner}: expected output_size between {least} and {most} for input of shape {x.shape}, got {given!r}"
             )
         return extra
 
@@ -306,9 +300,7 @@ class ConvTranspose3d(_ConvTranspose):
 class Unfold(Module):
     """Writes what lies under a sliding window as columns: (N, C, H, W) to (N, C kh kw, L)."""
 
-    def __init__(
-        self, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
-    ) -> None:
+    def __init__(self, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> None:
         super().__init__()
         self.kernel_size = _window.sizes("Unfold", "kernel_size", kernel_size, 2)
         self.dilation = _window.sizes("Unfold", "dilation", dilation, 2)
@@ -321,8 +313,7 @@ class Unfold(Module):
 
     def extra_repr(self) -> str:
         return (
-            f"kernel_size={self.kernel_size}, dilation={self.dilation}, padding={self.padding!r}, "
-            f"stride={self.stride}"
+            f"kernel_size={self.kernel_size}, dilation={self.dilation}, padding={self.padding!r}, stride={self.stride}"
         )
 
 
@@ -346,9 +337,7 @@ class Fold(Module):
         self.padding = padding
 
     def forward(self, input: Any) -> Tensor:
-        return fold(
-            input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride
-        )
+        return fold(input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)
 
     def extra_repr(self) -> str:
         return (

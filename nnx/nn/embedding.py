@@ -49,9 +49,7 @@ class Embedding(Module):
         _check.cpu_device("Embedding", device)
         self.num_embeddings = _check.integer("Embedding", "num_embeddings", num_embeddings, 0)
         self.embedding_dim = _check.integer("Embedding", "embedding_dim", embedding_dim, 0)
-        self.padding_idx = check_options(
-            "Embedding", padding_idx, max_norm, sparse, self.num_embeddings
-        )
+        self.padding_idx = check_options("Embedding", padding_idx, max_norm, sparse, self.num_embeddings)
         self.scale_grad_by_freq = bool(scale_grad_by_freq)
         shape = (self.num_embeddings, self.embedding_dim)
         if _weight is None:
@@ -61,9 +59,7 @@ class Embedding(Module):
             return
         given = as_tensor(_weight)
         if given.shape != shape:
-            raise ValueError(
-                f"Embedding: expected _weight of shape {shape}, got shape {given.shape}"
-            )
+            raise ValueError(f"Embedding: expected _weight of shape {shape}, got shape {given.shape}")
         self.weight = Parameter(given.data, requires_grad=not _freeze)
 
     @classmethod
@@ -81,11 +77,12 @@ class Embedding(Module):
         table = as_tensor(embeddings)
         if table.ndim != 2:
             raise ValueError(
-                "Embedding.from_pretrained: expected embeddings with 2 dimensions, got shape "
-                f"{table.shape}"
+                f"Embedding.from_pretrained: expected embeddings with 2 dimensions, got shape {table.shape}"
             )
+        num, dim = table.shape
         return cls(
-            *table.shape,
+            num,
+            dim,
             padding_idx=padding_idx,
             max_norm=max_norm,
             norm_type=norm_type,
@@ -102,9 +99,7 @@ class Embedding(Module):
             self.weight.data[self.padding_idx] = 0
 
     def forward(self, input: Any) -> Tensor:
-        return embedding_as(
-            "Embedding", input, self.weight, self.padding_idx, self.scale_grad_by_freq
-        )
+        return embedding_as("Embedding", input, self.weight, self.padding_idx, self.scale_grad_by_freq)
 
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"

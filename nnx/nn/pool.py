@@ -189,9 +189,7 @@ class AvgPool3d(_AvgPool):
 class _SumPool(_AvgPool):
     """Sum pooling: average pooling without the division."""
 
-    def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False
-    ) -> None:
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False) -> None:
         super().__init__(kernel_size, stride, padding, ceil_mode, True, 1)
 
 

@@ -71,7 +71,7 @@ class Settings:
 
 
 RECIPES: dict[str, Settings] = {
-    "digits": Settings(epochs=30, batch_size=64, lr=0.01, augment=("crop", "rotate", "scale")),
+    "digits": Settings(epochs=20, batch_size=64, augment=("rotate", "scale")),
     "mnist": Settings(epochs=5, augment=("crop",)),
     "fashion_mnist": Settings(epochs=5, augment=("flip",)),
     "cifar10": Settings(epochs=5, lr=0.01, augment=("crop", "flip")),
@@ -120,13 +120,14 @@ class Source:
         """The images as `nnx.data.ImageData`, bytes as they are stored; digits as floats in 0..1."""
         from nnx import data
 
-        if self.name == "digits":
-            return data.digits()
-        if self.name == "folder" or (self.folder is not None and _has_class_folders(self.folder)):
-            assert self.folder is not None
+        if self.folder is not None and (self.name == "folder" or _has_class_folders(self.folder)):
             return data.image_folder(self.folder, size=self.image_size, mode=mode, dtype="uint8", test=test)
         if self.image_size is not None:
             raise ValueError(f"expected --image-size only for folders of images, got it for {self.name!r}")
+        if self.name == "digits":
+            if self.folder is not None:
+                raise ValueError("expected no --data for digits, which come with nnx, got it")
+            return data.digits()
         return getattr(data, self.name)(self.folder, download=self.download, dtype="uint8")
 
 

@@ -37,6 +37,7 @@ class ConvOps:
     matmul: Any
     pad: Any
 
+    @_quiet
     def conv(
         self,
         x: np.ndarray,
@@ -117,9 +118,7 @@ class ConvOps:
 
     # -- columns -------------------------------------------------------------------------------
 
-    def windows(
-        self, x: np.ndarray, kernel: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes
-    ) -> np.ndarray:
+    def windows(self, x: np.ndarray, kernel: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> np.ndarray:
         """A view ``v[n, c, f, o] = x[n, c, o * stride + f * dilation - low]``, only to be read.
 
         Its shape is (N, C, kernel..., out...). Steps through memory do all the work: along f one
@@ -137,9 +136,7 @@ class ConvOps:
             x, (*x.shape[:2], *kernel, *out), (*x.strides[:2], *along_f, *along_o)
         )
 
-    def im2col(
-        self, x: np.ndarray, kernel: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes
-    ) -> np.ndarray:
+    def im2col(self, x: np.ndarray, kernel: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> np.ndarray:
         """What lies under the filter at each position: (N, C, spatial...) to (N, C F, O)."""
         v = self.windows(x, kernel, stride, padding, dilation)
         split = 2 + len(kernel)
@@ -166,15 +163,11 @@ class ConvOps:
         for f in np.ndindex(*kernel):
             # One tap touches an element at most once: += is safe. Only different taps overlap.
             x[:, :, *tap(f, stride, dilation, out)] += columns[:, :, *f]
-        inside = tuple(
-            slice(low, low + n) for n, (low, _) in zip(x_shape[2:], padding, strict=True)
-        )
+        inside = tuple(slice(low, low + n) for n, (low, _) in zip(x_shape[2:], padding, strict=True))
         return x[:, :, *inside]
 
 
-def output_sizes(
-    sizes: Sizes, kernel: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes
-) -> Sizes:
+def output_sizes(sizes: Sizes, kernel: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> Sizes:
     """``floor((size + low + high - dilation (kernel - 1) - 1) / stride) + 1`` along each axis."""
     return tuple(
         (n + low + high - d * (k - 1) - 1) // s + 1
@@ -184,10 +177,7 @@ def output_sizes(
 
 def tap(f: Sizes, stride: Sizes, dilation: Sizes, out: Sizes) -> tuple[slice, ...]:
     """Where tap f of the filter reads the padded input: ``o * stride + f * dilation``, all o."""
-    return tuple(
-        slice(i * d, i * d + s * (o - 1) + 1, s)
-        for i, s, d, o in zip(f, stride, dilation, out, strict=True)
-    )
+    return tuple(slice(i * d, i * d + s * (o - 1) + 1, s) for i, s, d, o in zip(f, stride, dilation, out, strict=True))
 
 
 def _filters(w: np.ndarray, groups: int) -> np.ndarray:

@@ -79,16 +79,20 @@ class LossOps:
     def bce_with_logits(
         self, x: np.ndarray, t: np.ndarray, pos_weight: np.ndarray | None
     ) -> np.ndarray:
-        """``max(x, 0) - x t + log(1 + exp(-|x|))``: `bce` of the sigmoid of x, without its
-        rounding.
+        """``c |x| + log(1 + exp(-|x|))``: `bce` of the sigmoid of x, without its rounding.
 
-        `pos_weight`, which broadcasts to x, multiplies the term of t: ``(1 - t) x + (1 +
-        (pos_weight - 1) t) s`` with ``s = log(1 + exp(-x))``.
+        c is how far the target is on the other side: 1 - t for x > 0, else t. `pos_weight`, which
+        broadcasts to x, multiplies the term of t: c is ``pos_weight t`` for x <= 0 then, and the
+        logarithm has the factor ``1 + (pos_weight - 1) t``.
         """
-        rest = np.log1p(np.exp(-np.abs(x)))
+        size = np.abs(x)
+        rest = np.log1p(np.exp(-size))
         if pos_weight is None:
-            return np.maximum(x, 0) - x * t + rest
-        return (1 - t) * x + (1 + (pos_weight - 1) * t) * (rest - np.minimum(x, 0))
+            c = np.where(x > 0, 1 - t, t)
+        else:
+            c = np.where(x > 0, 1 - t, pos_weight * t)
+            rest = (1 + (pos_weight - 1) * t) * rest
+        return np.where(c == 0, 0, c * size) + rest
 
     @_quiet
     def bce_with_logits_backward(

@@ -58,9 +58,8 @@ class NormOps:
         z = _normalize(x, mean, rstd, None, None)
         axes = _all_but_channels(x)
         gb = gy.sum(axis=axes, dtype=np.float64).astype(x.dtype)
-        gw = gx = None
-        if needs[0] or needs[1]:
-            gw = (gy * z).sum(axis=axes, dtype=np.float64).astype(x.dtype)
+        gw = (gy * z).sum(axis=axes, dtype=np.float64).astype(x.dtype)
+        gx = None
         if needs[0]:
             count = max(x.size // max(x.shape[1], 1), 1)
             z *= _per_channel(-gw / count, x.ndim)

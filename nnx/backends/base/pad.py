@@ -16,9 +16,7 @@ class PadOps:
 
     xp: Any
 
-    def pad(
-        self, x: np.ndarray, padding: Pairs, mode: str = "constant", value: float = 0
-    ) -> np.ndarray:
+    def pad(self, x: np.ndarray, padding: Pairs, mode: str = "constant", value: float = 0) -> np.ndarray:
         """Add `low` elements before and `high` behind along each axis; negative numbers remove.
 
         padding:  a pair (low, high) for each axis
@@ -66,10 +64,7 @@ def _inside(shape: tuple[int, ...], padding: Pairs) -> tuple[tuple, tuple]:
         slice(max(low, 0), max(low, 0) + n + min(low, 0) + min(high, 0))
         for n, (low, high) in zip(shape, padding, strict=True)
     )
-    source = tuple(
-        slice(max(-low, 0), n - max(-high, 0))
-        for n, (low, high) in zip(shape, padding, strict=True)
-    )
+    source = tuple(slice(max(-low, 0), n - max(-high, 0)) for n, (low, high) in zip(shape, padding, strict=True))
     return inside, source
 
 

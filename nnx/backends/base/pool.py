@@ -235,9 +235,7 @@ def index_dtype(kernel: Sizes) -> np.dtype:
     return np.dtype(np.uint8 if math.prod(kernel) <= 255 else np.int32)
 
 
-def first_taps(
-    out: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes
-) -> np.ndarray:
+def first_taps(out: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> np.ndarray:
     """The number of each window's first element behind the low padding: int64 (out...)."""
     number = np.zeros((), np.int64)
     for o, k, s, p, d in zip(out, kernel, stride, padding, dilation, strict=True):
@@ -273,9 +271,7 @@ def adaptive_windows(n: int, out: int) -> tuple[np.ndarray, np.ndarray]:
     return o * n // max(out, 1), -(-(o + 1) * n // max(out, 1))
 
 
-def _ends(
-    sizes: Sizes, out: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes
-) -> Sizes:
+def _ends(sizes: Sizes, out: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> Sizes:
     """The padded size along each axis that holds low padding, input and the last window."""
     return tuple(
         max(n + p, (o - 1) * s + (k - 1) * d + 1)

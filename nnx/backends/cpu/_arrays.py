@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..._ext.threads import threads_for
+from nnx._ext.memory import empty, empty_like
+from nnx._ext.threads import threads_for
 
 __all__ = [
     "channels_last",
@@ -57,7 +58,7 @@ def like(a: np.ndarray, ref: np.ndarray) -> np.ndarray:
         return a
     for n, s, t in zip(a.shape, a.strides, ref.strides, strict=True):
         if n != 1 and s != t:
-            out = np.empty_like(ref, dtype=a.dtype, subok=False)
+            out = empty_like(ref, a.dtype)
             out[...] = a
             return out
     return a
@@ -84,4 +85,4 @@ def channels_last(a: np.ndarray) -> np.ndarray:
 def empty_channels_last(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
     """Return an uninitialised array of shape (N, C, spatial...) that is channels-last in memory."""
     n, c, *spatial = shape
-    return np.empty((n, *spatial, c), dtype).transpose(_TO_FIRST[len(shape)])
+    return empty((n, *spatial, c), dtype).transpose(_TO_FIRST[len(shape)])

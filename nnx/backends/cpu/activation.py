@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnx._ext import activation as _activation
+from nnx._ext.memory import empty_like
 from nnx.backends.base.activation import ActivationOps
 from nnx.backends.cpu._arrays import dense, has_kernel, like, threads_for
 
@@ -152,7 +153,7 @@ class ActivationKernels(ActivationOps):
 
 def _forward(kernel: Callable[..., None], x: np.ndarray, cost: float, *parameters: Any) -> Any:
     x = dense(x)
-    y = np.empty_like(x, subok=False)
+    y = empty_like(x)
     kernel(x, y, *parameters, threads_for(x.size, cost))
     return y
 
@@ -161,7 +162,7 @@ def _backward(
     kernel: Callable[..., None], gy: np.ndarray, saved: np.ndarray, cost: float, *parameters: Any
 ) -> Any:
     saved = dense(saved)
-    gx = np.empty_like(saved, subok=False)
+    gx = empty_like(saved)
     kernel(like(gy, saved), saved, gx, *parameters, threads_for(saved.size, cost))
     return gx
 
@@ -183,7 +184,7 @@ def _unrows(rows: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
 
 def _forward_rows(kernel: Callable[..., None], x: np.ndarray, axis: int) -> np.ndarray:
     rows = _rows(x, axis)
-    y = np.empty_like(rows, subok=False)
+    y = empty_like(rows)
     kernel(rows, y, threads_for(x.size, 5))
     return _unrows(y, x.shape, axis)
 
@@ -192,6 +193,6 @@ def _backward_rows(
     kernel: Callable[..., None], gy: np.ndarray, y: np.ndarray, axis: int, cost: float
 ) -> np.ndarray:
     rows = _rows(y, axis)
-    gx = np.empty_like(rows, subok=False)
+    gx = empty_like(rows)
     kernel(_rows(gy, axis), rows, gx, threads_for(y.size, cost))
     return _unrows(gx, y.shape, axis)

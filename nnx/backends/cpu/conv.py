@@ -1,7 +1,7 @@
 """Convolution by ext/conv.pyx and ext/winograd.pyx: channels-last in memory, tile by tile.
 
-Which algorithm runs is decided by shape, in `_winograd`: Winograd's F(4x4, 3x3) for 3x3 filters with stride 1 and enough
-channels, in float32, unless `nnx.set_conv_precision("high")`; direct summation (one matrix product per tile of
+Which algorithm runs is decided by shape, in `_suits_winograd`: Winograd's F(4x4, 3x3) for 3x3 filters with stride 1 and
+enough channels, in float32, unless `nnx.set_conv_precision("high")`; direct summation (one matrix product per tile of
 gathered pixels) for everything else.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from nnx._ext import conv as _conv
 from nnx._ext import winograd as _winograd
+from nnx._ext.memory import empty
 from nnx.backends import precision
 from nnx.backends.base.conv import Pairs, Sizes, output_sizes
 from nnx.backends.cpu._arrays import (
@@ -93,7 +94,7 @@ class ConvKernels:
             return super().conv_weight_grad(  # type: ignore[misc]
                 gy, x, w_shape, stride, padding, dilation, groups
             )
-        gw = np.empty(w_shape, gy.dtype)
+        gw = empty(tuple(w_shape), gy.dtype)
         low = tuple([p[0] for p in padding])
         threads = _threads(gy, gw)
         small = gw.size <= _LARGEST_WEIGHTS
@@ -113,7 +114,7 @@ class ConvKernels:
 def _suits_winograd(
     result: np.ndarray, w_shape: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int
 ) -> bool:
-    """Whether Winograd's algorithm computes this 3x3 convolution, whose result (y, gx, or gy for the weights) is given."""
+    """Whether Winograd's algorithm runs; `result` is y, gx, or for the weights gy."""
     return (
         w_shape[2:] == (3, 3)
         and stride == (1, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nnx._ext import activation as _activation
+from nnx._ext.memory import empty_like
 from nnx.backends.base.dropout import DropoutOps
 from nnx.backends.cpu._arrays import dense, has_kernel, threads_for
 
@@ -25,9 +26,9 @@ class DropoutKernels(DropoutOps):
 
 def _dropout(x: np.ndarray, keep: np.ndarray, scale: float) -> np.ndarray:
     x = dense(x)
-    y = np.empty_like(x, subok=False)
+    y = empty_like(x)
     if not (x.flags.c_contiguous and keep.flags.c_contiguous):
-        mask = np.empty_like(x, dtype=bool, subok=False)  # in the memory order of x
+        mask = empty_like(x, bool)  # in the memory order of x
         mask[...] = keep
         keep = mask
     _activation.dropout(x, keep, y, scale, threads_for(x.size))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nnx._ext import embedding as _embedding
+from nnx._ext.memory import empty
 from nnx.backends.base.embedding import EmbeddingOps
 from nnx.backends.cpu._arrays import has_kernel, threads_for
 
@@ -15,14 +16,14 @@ class EmbeddingKernels(EmbeddingOps):
     def take(self, weight: np.ndarray, index: np.ndarray) -> np.ndarray:
         if not has_kernel(weight) or weight.ndim != 2:
             return super().take(weight, index)
-        y = np.empty((*index.shape, weight.shape[1]), weight.dtype)
+        y = empty((*index.shape, weight.shape[1]), weight.dtype)
         _embedding.take(np.ascontiguousarray(weight), _flat(index), y, threads_for(y.size))
         return y
 
     def embedding_backward(self, gy: np.ndarray, index: np.ndarray, num: int) -> np.ndarray:
         if not has_kernel(gy):
             return super().embedding_backward(gy, index, num)
-        g = np.empty((num, gy.shape[-1]), gy.dtype)
+        g = empty((num, gy.shape[-1]), gy.dtype)
         threads = threads_for(max(gy.size, g.size))
         _embedding.scatter_add(np.ascontiguousarray(gy), _flat(index), g, threads)
         return g

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnx._ext import gemm as _gemm
+from nnx._ext.memory import empty
 from nnx.backends.cpu._arrays import has_kernel, threads_for
 
 
@@ -59,7 +60,7 @@ def _stacked(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.shape[-1] != b.shape[-2]:
         raise ValueError(f"matmul: expected shapes (.., M, K) and (.., K, N), got {a.shape} and {b.shape}")
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    c = np.empty((*lead, a.shape[-2], b.shape[-1]), a.dtype)
+    c = empty((*lead, a.shape[-2], b.shape[-1]), a.dtype)
     if b.ndim == 2 and c.size:  # one matrix for all: one tall product
         c[...] = _gemm.multiply(a.reshape(_rows(a.shape), a.shape[-1]), b, None).reshape(c.shape)
     else:

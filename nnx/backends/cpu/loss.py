@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx._ext import loss as _loss
+from nnx._ext.memory import empty_like
 from nnx.backends.base.loss import LossOps
 from nnx.backends.cpu._arrays import dense, has_kernel, like, threads_for
 
@@ -90,7 +91,7 @@ class LossKernels(LossOps):
         if not has_kernel(x, gy, top, total) or not _is_int64(labels):
             return super().softmax_cross_entropy_backward(gy, x, labels, smoothing, top, total)
         x, labels, gy = (np.ascontiguousarray(a) for a in (x, labels, gy))
-        gx = np.empty_like(x, subok=False)
+        gx = empty_like(x)
         threads = threads_for(x.size, 6)
         _loss.cross_entropy_backward(gy, x, labels, top, total, gx, smoothing, threads)
         return gx
@@ -104,7 +105,7 @@ def _forward(
     kernel: Callable[..., None], x: np.ndarray, t: np.ndarray, cost: float, *parameters: Any
 ) -> np.ndarray:
     x = dense(x)
-    y = np.empty_like(x, subok=False)
+    y = empty_like(x)
     kernel(x, like(t, x), y, *parameters, threads_for(x.size, cost))
     return y
 
@@ -119,7 +120,7 @@ def _backward(
 ) -> np.ndarray:
     """A kernel multiplies by one number, which is all there is behind a mean or a sum."""
     x = dense(x)
-    gx = np.empty_like(x, subok=False)
+    gx = empty_like(x)
     one = gy.size == 1
     factor = float(gy.reshape(-1)[0]) if one else 1.0
     kernel(x, like(t, x), gx, factor, *parameters, threads_for(x.size, cost))

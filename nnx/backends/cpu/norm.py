@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnx._ext import norm as _norm
+from nnx._ext.memory import empty_like
 from nnx.backends.base.norm import Gradients, NormOps
 from nnx.backends.cpu._arrays import (
     channels_last,
@@ -65,7 +66,7 @@ class NormKernels(NormOps):
             return super().batch_norm_infer(x, mean, var, weight, bias, eps)
         mean, var = np.ascontiguousarray(mean), np.ascontiguousarray(var)
         image = nhwc(channels_last(x))
-        return _normalized(x, image, mean, var, weight, bias, np.empty_like(var), eps)
+        return _normalized(x, image, mean, var, weight, bias, empty_like(var), eps)
 
     def batch_norm_infer_backward(
         self,
@@ -91,7 +92,7 @@ class NormKernels(NormOps):
         if not _takes(x, weight, bias):
             return super().row_norm(x, weight, bias, eps)
         x = np.ascontiguousarray(x)
-        y = np.empty_like(x)
+        y = empty_like(x)
         mean, var, rstd = np.empty((3, x.shape[0]), x.dtype)
         weight, bias = _contiguous(weight), _contiguous(bias)
         _norm.row_norm(x, y, weight, bias, mean, var, rstd, eps, threads_for(x.size, 4))
@@ -111,7 +112,7 @@ class NormKernels(NormOps):
             return super().row_norm_backward(gy, x, weight, mean, rstd, period, needs)
         x, gy = np.ascontiguousarray(x), np.ascontiguousarray(gy)
         shape = (period, x.shape[1])
-        gx = np.empty_like(x) if needs[0] else None
+        gx = empty_like(x) if needs[0] else None
         gw = np.empty(shape, x.dtype) if needs[1] else None
         gb = np.empty(shape, x.dtype) if needs[2] else None
         threads = threads_for(x.size, 4)
@@ -139,10 +140,17 @@ class NormKernels(NormOps):
         if not _takes_images(x, gy, scale) or size // 2 > _norm.REACH:
             return super().local_response_norm_backward(gy, x, scale, size, alpha, beta)
         gx = empty_channels_last(x.shape, x.dtype)
-        images = [nhwc(channels_last(a)) for a in (gy, x, scale)]
-        window = (size - 1) // 2, size // 2
-        factor = 2 * alpha * beta / size
-        _norm.response_backward(*images, nhwc(gx), *window, factor, beta, threads_for(x.size, 8))
+        _norm.response_backward(
+            nhwc(channels_last(gy)),
+            nhwc(channels_last(x)),
+            nhwc(channels_last(scale)),
+            nhwc(gx),
+            (size - 1) // 2,
+            size // 2,
+            2 * alpha * beta / size,
+            beta,
+            threads_for(x.size, 8),
+        )
         return gx
 
 

@@ -143,7 +143,7 @@ def _volumes(a: np.ndarray) -> np.ndarray:
     return view.reshape(n, *(1,) * (3 - len(sizes)), *sizes, c)
 
 
-def _windows(kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> tuple[Sizes, ...]:
+def _windows(kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> tuple[Sizes, Sizes, Sizes, Sizes]:
     """The geometry of three dimensions: those that are not there have windows of one element."""
     ones, zeros = (1,) * (3 - len(kernel)), (0,) * (3 - len(kernel))
     return ones + kernel, ones + stride, zeros + padding, ones + dilation
