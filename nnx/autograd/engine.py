@@ -108,8 +108,7 @@ def _backward(root: Node, gradient: Any, retain_graph: bool) -> None:
             if isinstance(g, np.generic):  # NumPy makes scalars of 0-d results
                 g = np.asarray(g)
             if type(parent) is not Node:
-                shared = g is gy or g.base is not None or _repeated(results, i)
-                _accumulate(parent, g, shared)
+                _accumulate(parent, g, _shared(g, gy) or _repeated(results, i))
             elif parent not in pending:
                 pending[parent] = [g, False]
                 heapq.heappush(queue, (-parent.number, parent))
@@ -121,6 +120,11 @@ def _backward(root: Node, gradient: Any, retain_graph: bool) -> None:
                     entry[0] = entry[0] + g
                     entry[1] = not isinstance(entry[0], np.generic)
         del results, gy
+
+
+def _shared(g: Any, gy: Any) -> bool:
+    """Whether `g` is `gy`, a view of it, or a broadcast view. (A base may also be a block of cached memory.)"""
+    return g is gy or (g.base is not None and (not g.flags.writeable or np.may_share_memory(g, gy)))
 
 
 def _repeated(results: tuple, i: int) -> bool:

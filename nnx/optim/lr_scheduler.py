@@ -119,6 +119,7 @@ class LRScheduler:
                 f"got {len(state_dict['_last_lr'])}"
             )
         vars(self).update({k: list(v) if isinstance(v, (list, tuple)) else v for k, v in state_dict.items()})
+        self._optimizer_steps = -1  # the optimizer may have stepped before the state was saved: nothing to warn about
 
 
 class StepLR(LRScheduler):

@@ -217,6 +217,32 @@ def test_a_gradient_does_not_share_memory_with_what_a_branch_still_needs():
     np.testing.assert_array_equal(y.grad, [1.0, 1.0])
 
 
+def test_a_fresh_gradient_is_not_copied():
+    made = []
+
+    def fresh_grad(needs, gy):
+        made.append(np.ones((2, 3)).T.reshape(3, 2))  # a view, but of nothing that anybody else knows
+        return (made[0],)
+
+    x = leaf([1.0, 2.0], [3.0, 4.0], [5.0, 6.0])
+    record(np.ones(2), fresh_grad, (x,)).backward(np.ones(2))
+    assert x.grad is made[0]
+
+
+@pytest.mark.parametrize("reduce", [lambda x: x.mean(), lambda x: x.sum(0).sum(), lambda x: x.expand(4, 2, 2).mean()])
+def test_a_broadcast_gradient_becomes_an_array_of_its_own(reduce):
+    x = leaf([1.0, 2.0], [3.0, 4.0])
+    reduce(x).backward()
+    assert x.grad.flags.writeable
+    assert x.grad.flags.c_contiguous
+
+
+def test_a_gradient_takes_the_layout_of_its_leaf():
+    x = Tensor(np.ones((3, 4)).T, requires_grad=True)
+    x.sum().backward()
+    assert x.grad.strides == x.data.strides
+
+
 def test_an_operation_that_returns_one_array_twice():
     def twice_grad(needs, gy):
         g = gy * 1
