@@ -1,7 +1,7 @@
 """Convolution and its gradients against one big im2col and NumPy's threaded BLAS, float32.
 
-Each side gets images in the memory order it works in: channels-last for nnx, NCHW for NumPy. "nchw" in a name means that
-nnx gets NCHW as well, as the first layer of a network does. "three passes" are output, data gradient and weight
+Each side gets images in the memory order it works in: channels-last for nnx, NCHW for NumPy. "nchw" in a name means
+that nnx gets NCHW as well, as the first layer of a network does. "three passes" are output, data gradient and weight
 gradient; a transposed convolution is a data gradient.
 """
 

@@ -1,7 +1,7 @@
 """Pooling and its gradients against vectorised NumPy (one pass per element of the window), float32.
 
-Each side gets images in the memory order it works in: channels-last for nnx, NCHW for NumPy. "nchw" in a name means that
-nnx gets NCHW as well.
+Each side gets images in the memory order it works in: channels-last for nnx, NCHW for NumPy. "nchw" in a name means
+that nnx gets NCHW as well.
 """
 
 from __future__ import annotations

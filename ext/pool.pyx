@@ -1,7 +1,8 @@
 """Max and average pooling. Arrays are channels-last: (N, D, H, W, C), with 1 for dimensions that are not there.
 
 Every row of the result is computed by one call of a C kernel and by one thread, so the bits do not depend on the number
-of threads. Gradients are gathered: a row of the input collects from the windows that reach it, no two rows meet.
+of threads. Gradients are gathered: a row of the input collects from the windows that reach it, no two rows meet. (Where
+there are few channels, the gradient of a maximum is scattered instead, by one thread for each image.)
 """
 
 cimport numpy as cnp
@@ -46,6 +47,12 @@ cdef extern from "table.h" nogil:
         void (*max_row_backward_f64)(
             const nnx_pool_windows *, const double *, const void *, int, Py_ssize_t, Py_ssize_t, double *
         ) noexcept nogil
+        void (*max_image_backward_f32)(
+            const nnx_pool_windows *, const float *, const void *, int, float *
+        ) noexcept nogil
+        void (*max_image_backward_f64)(
+            const nnx_pool_windows *, const double *, const void *, int, double *
+        ) noexcept nogil
         void (*mean_row_f32)(
             const nnx_pool_boxes *, const float *, Py_ssize_t, Py_ssize_t, float *
         ) noexcept nogil
@@ -61,6 +68,7 @@ cdef extern from "table.h" nogil:
 
 cdef enum:
     LIMIT = 2147483647  # of every size: products of two do not overflow
+    FEW = 4             # fewer channels do not fill a vector
 
 
 # -- maximum ----------------------------------------------------------------------------------------
@@ -142,6 +150,14 @@ cdef void _max_pool_backward(
     cdef Py_ssize_t rows = g.size[0] * g.size[1], row = g.size[2] * g.channels, bytes = 4 if wide else 1
     cdef Py_ssize_t image = g.out[0] * g.out[1] * g.out[2] * g.channels
     cdef Py_ssize_t r, i
+    if g.channels < FEW:
+        for r in prange(images, num_threads=threads, schedule="static"):
+            i = r * image
+            if real is float:
+                kernels.max_image_backward_f32(g, gy + i, index + i * bytes, wide, gx + r * rows * row)
+            else:
+                kernels.max_image_backward_f64(g, gy + i, index + i * bytes, wide, gx + r * rows * row)
+        return
     for r in prange(images * rows, num_threads=threads, schedule="static"):
         i = r // rows * image
         if real is float:

@@ -183,6 +183,29 @@ static void NAME(max_row_backward)(const struct nnx_pool_windows *g, const REAL 
     }
 }
 
+/* The whole gradient of an image of few channels, which no vector can be filled with: each output adds to one element.
+ * A number that its window does not have, or whose element lies outside of the image, adds nothing. */
+static void NAME(max_image_backward)(const struct nnx_pool_windows *g, const REAL *gy, const void *index, int wide,
+                                     REAL *gx)
+{
+    ptrdiff_t pixel = g->channels, row = g->size[2] * pixel, plane = g->size[1] * row, at = 0;
+    uint32_t columns = (uint32_t)g->kernel[2], slice = (uint32_t)g->kernel[1] * columns;
+    uint32_t taps = (uint32_t)g->kernel[0] * slice;
+    memset(gx, 0, (size_t)(g->size[0] * plane) * sizeof(REAL));
+    for (ptrdiff_t od = 0; od < g->out[0]; od++)
+        for (ptrdiff_t oh = 0; oh < g->out[1]; oh++)
+            for (ptrdiff_t ow = 0; ow < g->out[2]; ow++)
+                for (ptrdiff_t c = 0; c < pixel; c++, at++) {
+                    uint32_t tap = wide ? (uint32_t)((const int32_t *)index)[at] : ((const uint8_t *)index)[at];
+                    uint32_t rest = tap % slice;
+                    ptrdiff_t d = od * g->stride[0] - g->padding[0] + (ptrdiff_t)(tap / slice) * g->dilation[0];
+                    ptrdiff_t h = oh * g->stride[1] - g->padding[1] + (ptrdiff_t)(rest / columns) * g->dilation[1];
+                    ptrdiff_t w = ow * g->stride[2] - g->padding[2] + (ptrdiff_t)(rest % columns) * g->dilation[2];
+                    if (tap < taps && d >= 0 && d < g->size[0] && h >= 0 && h < g->size[1] && w >= 0 && w < g->size[2])
+                        gx[d * plane + h * row + w * pixel + c] += gy[at];
+                }
+}
+
 /* -- mean and sum -------------------------------------------------------------------------------------------------- */
 
 /* Row (od, oh) of the output of the image x. */

@@ -65,8 +65,8 @@ class Node:
 def backward(root: Node, gradient: Any, retain_graph: bool) -> None:
     """Send `gradient` from `root` to every leaf that can be reached.
 
-    `pending` maps a node to ``[gradient so far, ours]``, where `ours` says that the engine allocated the array and may add
-    to it in place. Any other array may be shared with a second branch, a saved array or the user.
+    `pending` maps a node to ``[gradient so far, ours]``, where `ours` says that the engine allocated the array and may
+    add to it in place. Any other array may be shared with a second branch, a saved array or the user.
     """
     with np.errstate(all="ignore"):  # infinities and NaN pass through without a warning
         _backward(root, gradient, retain_graph)
@@ -153,4 +153,4 @@ def _accumulate(leaf: Any, g: Any, shared: bool) -> None:
 def _retain(node: Node, gy: Any) -> None:
     output = node.retained()
     if output is not None:
-        output.grad = gy.copy() if output.grad is None else output.grad + gy
+        output.grad = gy.copy(order="K") if output.grad is None else output.grad + gy

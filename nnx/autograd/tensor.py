@@ -216,7 +216,7 @@ class Tensor:
         if self._node is not None:
             raise RuntimeError("copy.deepcopy: expected a leaf Tensor, got the result of an operation")
         new = type(self)(self.data.copy(order="K"), self.requires_grad)
-        new.grad = None if self.grad is None else self.grad.copy()
+        new.grad = None if self.grad is None else self.grad.copy(order="K")
         memo[id(self)] = new
         return new
 

@@ -127,7 +127,7 @@ def class_labels(owner: str, target: Any, shape: tuple[int, ...], ignore_index: 
             f"got dtype {t.dtype} and shape {t.shape}"
         )
     if t.shape != expected:
-        hint = ". Pass one-hot targets as floats" if t.shape == shape else ""
+        hint = ". Of one-hot targets take argmax(1)" if t.shape == shape else ""
         raise ValueError(
             f"{owner}: expected target of shape {expected} for input of shape {shape}, "
             f"got {t.shape}{hint}"

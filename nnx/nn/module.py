@@ -72,6 +72,8 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__}: expected a forward method, got none")
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
+        if inputs and type(inputs[0]) is np.ndarray:
+            inputs = self._cast(inputs)
         if not self._forward_pre_hooks and not self._forward_hooks:
             return self.forward(*inputs, **kwargs)
         for hook in tuple(self._forward_pre_hooks.values()):
@@ -84,6 +86,16 @@ class Module:
             if changed is not None:
                 output = changed
         return output
+
+    def _cast(self, inputs: tuple) -> tuple:
+        """Plain float arrays in the parameters' type, also where the first layer inside has no parameters."""
+        dtype = next((p.data.dtype for p in self.parameters()), None)
+        return tuple(
+            x.astype(dtype)
+            if dtype is not None and type(x) is np.ndarray and x.dtype.kind == "f" and x.dtype != dtype
+            else x
+            for x in inputs
+        )
 
     # -- attributes ----------------------------------------------------------------------------
 

@@ -59,7 +59,8 @@ def test_from_pretrained(rng):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: nn.Embedding(10, 3)([10]), IndexError, r"Embedding: expected input in \[0, 10\), got values in \[10, 10\]"),
+        (lambda: nn.Embedding(10, 3)([10]), IndexError,
+         r"Embedding: expected input in \[0, 10\), got values in \[10, 10\]"),
         (lambda: nn.Embedding(10, 3)([0.5]), TypeError, "Embedding: expected input of an integer dtype, got float64"),
         (lambda: nn.Embedding(-1, 3), ValueError, "Embedding: expected num_embeddings to be an integer >= 0, got -1"),
         (lambda: nn.Embedding(3, "a"), TypeError, "Embedding: expected embedding_dim to be an integer"),

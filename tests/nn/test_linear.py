@@ -86,7 +86,8 @@ def test_bilinear(bias, rng):
          r"Unflatten: expected dimension 1 to split into \(2, 3\), got shape \(2, 7\)"),
         (lambda: nn.Unflatten(1, (-1, -1))(np.ones((2, 7))), ValueError, "Unflatten: expected dimension 1 to split"),
         (lambda: nn.Unflatten("C", (2, 3)), ValueError, "Unflatten: expected dim to be an integer"),
-        (lambda: nn.Unflatten(1, 6), TypeError, "Unflatten: expected unflattened_size to be a tuple of integers, got 6"),
+        (lambda: nn.Unflatten(1, 6), TypeError,
+         "Unflatten: expected unflattened_size to be a tuple of integers, got 6"),
         (lambda: nn.Unflatten(2, (2, 3))(np.ones((2, 6))), IndexError, "Unflatten: expected dim to be in"),
     ],
 )  # fmt: skip

@@ -232,6 +232,18 @@ def test_predict_batches_without_tape_and_in_evaluation_mode(rng):
     assert net.predict(nnx.tensor(x.astype(np.float32))).shape == (10, 2)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ">f8", np.uint8, np.int64, bool])
+def test_arrays_of_any_type_enter_a_model_whose_first_layer_has_no_parameters(dtype, rng):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 2))
+    x = rng.integers(0, 2, (4, 2, 3)).astype(dtype)
+    expected = net.predict(x.astype(np.float32))
+    assert expected.dtype == np.float32
+    np.testing.assert_array_equal(net.predict(x), expected)
+    np.testing.assert_array_equal(net(x).data, expected)
+    with pytest.raises(TypeError, match="Linear: expected input of dtype float32"):
+        net(nnx.tensor(np.ones((4, 2, 3))))  # a Tensor's type is the user's choice
+
+
 def test_predict_joins_several_outputs(rng):
     class Two(nn.Module):
         def forward(self, x):

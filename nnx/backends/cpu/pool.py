@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from nnx.backends.cpu._arrays import (
 )
 
 _LARGEST = 2**31 - 1  # of the sizes that the kernels take
+_MANY = 4096  # windows along the axes, whose bounds are not kept from call to call
 
 Boxes = tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]
 
@@ -88,7 +90,7 @@ class PoolKernels:
             )
         sizes, ones = x.shape[2:], (1,) * len(kernel)
         out = pooled_sizes(sizes, kernel, stride, padding, ones, ceil_mode)
-        boxes = _boxes(sizes, out, kernel, stride, padding, count_include_pad, divisor_override)
+        boxes = _kept(_boxes, sizes, out, kernel, stride, padding, count_include_pad, divisor_override)
         return _mean_pool(x, out, boxes)
 
     def avg_pool_backward(
@@ -107,18 +109,18 @@ class PoolKernels:
                 gy, x_shape, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override
             )
         out = gy.shape[2:]
-        boxes = _boxes(x_shape[2:], out, kernel, stride, padding, count_include_pad, divisor_override)
+        boxes = _kept(_boxes, x_shape[2:], out, kernel, stride, padding, count_include_pad, divisor_override)
         return _mean_pool_backward(gy, x_shape, boxes)
 
     def adaptive_avg_pool(self, x: np.ndarray, output_size: Sizes) -> np.ndarray:
         if not _takes(x):
             return super().adaptive_avg_pool(x, output_size)  # type: ignore[misc]
-        return _mean_pool(x, output_size, _adaptive_boxes(x.shape[2:], output_size))
+        return _mean_pool(x, output_size, _kept(_adaptive_boxes, x.shape[2:], output_size))
 
     def adaptive_avg_pool_backward(self, gy: np.ndarray, x_shape: Sizes) -> np.ndarray:
         if not _takes(gy):
             return super().adaptive_avg_pool_backward(gy, x_shape)  # type: ignore[misc]
-        return _mean_pool_backward(gy, x_shape, _adaptive_boxes(x_shape[2:], gy.shape[2:]))
+        return _mean_pool_backward(gy, x_shape, _kept(_adaptive_boxes, x_shape[2:], gy.shape[2:]))
 
 
 def _mean_pool(x: np.ndarray, out: Sizes, boxes: Boxes) -> np.ndarray:
@@ -149,6 +151,12 @@ def _windows(kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> t
     return ones + kernel, ones + stride, zeros + padding, ones + dilation
 
 
+def _kept(function: Any, sizes: Sizes, out: Sizes, *rest: Any) -> Boxes:
+    """The boxes from `function`, or those of an earlier call if they are not too many to keep."""
+    return (function if sum(out) <= _MANY else function.__wrapped__)(sizes, out, *rest)
+
+
+@lru_cache(maxsize=64)
 def _boxes(
     sizes: Sizes,
     out: Sizes,
@@ -166,6 +174,7 @@ def _boxes(
     return _three_axes(bounds, counts)
 
 
+@lru_cache(maxsize=64)
 def _adaptive_boxes(sizes: Sizes, out: Sizes) -> Boxes:
     bounds = [adaptive_windows(n, o) for n, o in zip(sizes, out, strict=True)]
     return _three_axes(bounds, tuple(end - start for start, end in bounds))
