@@ -1,7 +1,7 @@
 """Print one table of ratios, nnx against naive NumPy: ``python -m benchmarks.report [family ...] [--write FILE]``.
 
-Both sides of a case run in the same process in alternating blocks of rounds, with a pause after NumPy's block because its
-idle BLAS worker keeps spinning. The table gives the median of each side and the ratio of the medians; above 1 nnx is
+Both sides of a case run in the same process in alternating blocks of rounds, with a pause after NumPy's block because
+its idle BLAS worker keeps spinning. The table gives the median of each side and the ratio of the medians; above 1 nnx is
 faster.
 """
 
@@ -71,9 +71,7 @@ def report(names: list[str]) -> str:
             ours, theirs = compare(case)
             ratio = theirs / ours
             note = "" if case.judged else " (not judged: small)"
-            lines.append(
-                f"| {family} | {case.name} | {ours * 1e6:.1f} | {theirs * 1e6:.1f} | {ratio:.2f}{note} |"
-            )
+            lines.append(f"| {family} | {case.name} | {ours * 1e6:.1f} | {theirs * 1e6:.1f} | {ratio:.2f}{note} |")
             print(lines[-1], flush=True)
             if case.judged and ratio < (0.9 if family == "gemm" else 1.0):
                 slower.append(f"{family}: {case.name} ({ratio:.2f})")

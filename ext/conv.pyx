@@ -52,6 +52,7 @@ cdef enum:
     CHUNKS = 16                # partial weight gradients, at most
     CHANNEL_BLOCK = 64         # channels of one task of the weight gradient
     MAX_TAPS = 4096            # taps per axis
+    LARGEST = 1 << 30          # stride, padding, dilation: products with positions stay far from overflow
 
 
 # -- arguments --------------------------------------------------------------------------------------
@@ -96,7 +97,8 @@ cdef int read_image(cnp.ndarray a, int kind, bint channels_last, str kernel, str
     fits = fits and result.image == expected
     if channels_last and not fits and cnp.PyArray_SIZE(a) > 0:
         raise ValueError(
-            f"{kernel}: expected {argument} to be channels-last in memory, got shape {_shape(a)} with strides {_strides(a)}"
+            f"{kernel}: expected {argument} to be channels-last in memory, "
+            f"got shape {_shape(a)} with strides {_strides(a)}"
         )
     return 0
 
@@ -111,13 +113,17 @@ cdef int _geometry(tuple stride, tuple padding, tuple dilation, str kernel, Geom
     """Tuples of 1 to 3 integers; missing axes get stride 1, padding 0, dilation 1."""
     cdef int n = len(stride), axis
     if n < 1 or n > 3 or len(padding) != n or len(dilation) != n:
-        raise ValueError(f"{kernel}: expected stride, padding and dilation of 1 to 3 numbers, got {stride}, {padding}, {dilation}")
+        raise ValueError(
+            f"{kernel}: expected stride, padding and dilation of 1 to 3 numbers, got {stride}, {padding}, {dilation}"
+        )
     for axis in range(3):
         g.stride[axis] = 1 if axis < 3 - n else stride[axis - 3 + n]
         g.padding[axis] = 0 if axis < 3 - n else padding[axis - 3 + n]
         g.dilation[axis] = 1 if axis < 3 - n else dilation[axis - 3 + n]
-        if not (1 <= g.stride[axis] <= 1 << 30 and 0 <= g.padding[axis] <= 1 << 30 and 1 <= g.dilation[axis] <= 1 << 30):
-            raise ValueError(f"{kernel}: expected stride and dilation >= 1 and padding >= 0, got {stride}, {dilation}, {padding}")
+        if not (1 <= g.stride[axis] <= LARGEST and 0 <= g.padding[axis] <= LARGEST and 1 <= g.dilation[axis] <= LARGEST):
+            raise ValueError(
+                f"{kernel}: expected stride and dilation >= 1 and padding >= 0, got {stride}, {dilation}, {padding}"
+            )
     return 0
 
 
@@ -407,7 +413,7 @@ cdef int _data_grad(Image X, Image W, Image Y, Geometry g, const real *bias, Py_
     cdef nnx_view v
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
-    cdef Py_ssize_t T = W.size[0] * W.size[1] * W.size[2], C = W.channels, F = W.images // groups, group, t, i, k
+    cdef Py_ssize_t T = W.size[0] * W.size[1] * W.size[2], C = W.channels, F = W.images // groups, group, t, k
     cdef bint depthwise = C == 1 and F == 1 and groups > 1 and Y.channel == 1
     cdef Py_ssize_t packed_size = T * groups if depthwise else (C + panel - 1) // panel * panel * T * F
     cdef Py_ssize_t remainders[3]
@@ -433,7 +439,7 @@ cdef int _data_grad(Image X, Image W, Image Y, Geometry g, const real *bias, Py_
             first[0] = phase // remainders[2] // remainders[1]
             _source(&v, &Y, F)
             for axis in range(3):
-                # position first + stride * q meets tap k where first + padding - k * dilation is a multiple of the stride
+                # position first + stride * q meets tap k if first + padding - k * dilation is a multiple of the stride
                 v.count[axis] = (X.size[axis] - first[axis] + g.stride[axis] - 1) // g.stride[axis]
                 v.step[axis] = 1
                 used = 0
@@ -527,7 +533,7 @@ cdef int _weight_grad(real *gw, Image X, Image W, Image Y, Geometry g, Py_ssize_
     cdef Py_ssize_t tile = _tile_rows(rows, (2 * T * block + F) * sizeof(real))
     cdef Py_ssize_t tiles = (rows + tile - 1) // tile
     cdef Py_ssize_t chunks = min(tiles, CHUNKS, max(PARTIAL_BYTES // (size * <Py_ssize_t> sizeof(real)), 2))
-    cdef Py_ssize_t per_chunk, scratch, group, task, chunk, t, first, count, channels, i, c, f, k, at
+    cdef Py_ssize_t per_chunk, scratch, group, task, chunk, t, c, f, at
     if chunks < 1:
         chunks = 1
     per_chunk = (tiles + chunks - 1) // chunks

@@ -14,7 +14,7 @@ from nnx._ext.common cimport (
 )
 from nnx._ext.memory cimport empty_array, give_workspace, take_workspace
 from nnx._ext.simd cimport table
-from nnx._ext.threads cimport num_threads
+from nnx._ext.threads cimport num_threads as available_threads
 
 import os
 import sys
@@ -222,7 +222,7 @@ cdef bint _is_regular(cnp.ndarray a) noexcept:
 def multiply(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray bias):
     """a b + bias as a new array, for matrices of one float type and any strides; bias (N,) or None."""
     cdef cnp.npy_intp shape[2]
-    cdef int kind = real_type(a, "gemm", "a"), threads = num_threads()
+    cdef int kind = real_type(a, "gemm", "a"), threads = available_threads()
     check_ndim(a, 2, "gemm", "a")
     check_ndim(b, 2, "gemm", "b")
     if not _is_regular(a):

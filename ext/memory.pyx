@@ -4,8 +4,8 @@ The first touch of a fresh page costs more than the arithmetic of a small layer,
 back, so that a training step would pay for all its pages again. Here blocks are kept when they are freed and handed out
 again for about the same size.
 
-Results are ordinary NumPy arrays that own their memory: they are made under a memory handler of ours (NEP 49), which NumPy
-calls when the array, and with it the last view of it, dies. What a user holds is therefore never handed out again.
+Results are ordinary NumPy arrays that own their memory: they are made under a memory handler of ours (NEP 49), which
+NumPy calls when the array, and with it the last view of it, dies. So what a user holds is never handed out again.
 """
 
 import os

@@ -18,70 +18,6 @@ from nnx._ext.simd cimport table
 
 cnp.import_array()
 
-cdef extern from "table.h" nogil:
-    enum:
-        NORM_WIDTH
-        NORM_REACH
-    struct nnx_norm:
-        void (*moments_f32)(
-            const float *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride, double *sum,
-            double *square) noexcept nogil
-        void (*moments_f64)(
-            const double *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride, double *sum,
-            double *square) noexcept nogil
-        void (*normalize_f32)(
-            const float *x, float *y, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
-            const float *mean, const float *scale, const float *shift) noexcept nogil
-        void (*normalize_f64)(
-            const double *x, double *y, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
-            const double *mean, const double *scale, const double *shift) noexcept nogil
-        void (*dots_f32)(
-            const float *gy, const float *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
-            const float *mean, double *sum, double *dot) noexcept nogil
-        void (*dots_f64)(
-            const double *gy, const double *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
-            const double *mean, double *sum, double *dot) noexcept nogil
-        void (*gradient_f32)(
-            const float *gy, const float *x, float *gx, Py_ssize_t rows, Py_ssize_t width,
-            Py_ssize_t stride, const float *mean, const float *scale, const float *slope,
-            const float *offset) noexcept nogil
-        void (*gradient_f64)(
-            const double *gy, const double *x, double *gx, Py_ssize_t rows, Py_ssize_t width,
-            Py_ssize_t stride, const double *mean, const double *scale, const double *slope,
-            const double *offset) noexcept nogil
-        void (*row_norm_f32)(
-            const float *x, const float *weight, const float *bias, float *y, Py_ssize_t n, float eps,
-            float *mean, float *var, float *rstd) noexcept nogil
-        void (*row_norm_f64)(
-            const double *x, const double *weight, const double *bias, double *y, Py_ssize_t n,
-            double eps, double *mean, double *var, double *rstd) noexcept nogil
-        void (*row_gradient_f32)(
-            const float *gy, const float *x, const float *weight, float *gx, Py_ssize_t n, float mean,
-            float rstd) noexcept nogil
-        void (*row_gradient_f64)(
-            const double *gy, const double *x, const double *weight, double *gx, Py_ssize_t n,
-            double mean, double rstd) noexcept nogil
-        void (*row_dots_f32)(
-            const float *gy, const float *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
-            const float *mean, const float *rstd, Py_ssize_t step, double *sum,
-            double *dot) noexcept nogil
-        void (*row_dots_f64)(
-            const double *gy, const double *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
-            const double *mean, const double *rstd, Py_ssize_t step, double *sum,
-            double *dot) noexcept nogil
-        void (*response_f32)(
-            const float *x, float *y, float *scale, Py_ssize_t n, Py_ssize_t below, Py_ssize_t above,
-            float alpha, double beta, float k) noexcept nogil
-        void (*response_f64)(
-            const double *x, double *y, double *scale, Py_ssize_t n, Py_ssize_t below,
-            Py_ssize_t above, double alpha, double beta, double k) noexcept nogil
-        void (*response_gradient_f32)(
-            const float *gy, const float *x, const float *scale, float *gx, Py_ssize_t n,
-            Py_ssize_t below, Py_ssize_t above, float factor, double beta) noexcept nogil
-        void (*response_gradient_f64)(
-            const double *gy, const double *x, const double *scale, double *gx, Py_ssize_t n,
-            Py_ssize_t below, Py_ssize_t above, double factor, double beta) noexcept nogil
-
 REACH = NORM_REACH  # a window of local_response_norm reaches no further to either side
 
 
@@ -186,12 +122,12 @@ cdef bint _moments(const real *x, const Tiles *t, real *mean, real *var, int thr
         at = i * t.height * n + j * NORM_WIDTH
         if real is float:
             kernels.moments_f32(
-                x + at, height_of(t, i), width_of(t, j), n,
-                sums + i * n + j * NORM_WIDTH, squares + i * n + j * NORM_WIDTH)
+                x + at, height_of(t, i), width_of(t, j), n, sums + i * n + j * NORM_WIDTH,
+                squares + i * n + j * NORM_WIDTH)
         else:
             kernels.moments_f64(
-                x + at, height_of(t, i), width_of(t, j), n,
-                sums + i * n + j * NORM_WIDTH, squares + i * n + j * NORM_WIDTH)
+                x + at, height_of(t, i), width_of(t, j), n, sums + i * n + j * NORM_WIDTH,
+                squares + i * n + j * NORM_WIDTH)
     add_up(sums, down, n, total)
     # sum (x - mean)^2 over all tiles = sum of (each tile's own + count (its mean - mean)^2)
     for i in range(down):
@@ -227,21 +163,19 @@ def normalize(
     with nogil:
         if kind == cnp.NPY_FLOAT:
             done = _normalize(
-                <const float *> source, <float *> target, &t, <const float *> means,
-                <const float *> variances, <const float *> weights, <const float *> shifts,
-                <float *> roots, <float> eps, num_threads)
+                <const float *> source, <float *> target, &t, <const float *> means, <const float *> variances,
+                <const float *> weights, <const float *> shifts, <float *> roots, <float> eps, num_threads)
         else:
             done = _normalize(
-                <const double *> source, <double *> target, &t, <const double *> means,
-                <const double *> variances, <const double *> weights, <const double *> shifts,
-                <double *> roots, eps, num_threads)
+                <const double *> source, <double *> target, &t, <const double *> means, <const double *> variances,
+                <const double *> weights, <const double *> shifts, <double *> roots, eps, num_threads)
     if not done:
         raise MemoryError("normalize: no memory for the scales")
 
 
 cdef bint _normalize(
-    const real *x, real *y, const Tiles *t, const real *mean, const real *var, const real *weight,
-    const real *bias, real *rstd, real eps, int threads
+    const real *x, real *y, const Tiles *t, const real *mean, const real *var, const real *weight, const real *bias,
+    real *rstd, real eps, int threads
 ) noexcept nogil:
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
     cdef Py_ssize_t n = t.columns, tile, i, j, c, at, column
@@ -292,21 +226,21 @@ def normalize_backward(
     with nogil:
         if kind == cnp.NPY_FLOAT:
             done = _normalize_backward(
-                <const float *> source, <const float *> values, <float *> target, &t,
-                <const float *> means, <const float *> roots, <const float *> weights,
-                <float *> target_w, <float *> target_b, from_batch, num_threads)
+                <const float *> source, <const float *> values, <float *> target, &t, <const float *> means,
+                <const float *> roots, <const float *> weights, <float *> target_w, <float *> target_b, from_batch,
+                num_threads)
         else:
             done = _normalize_backward(
-                <const double *> source, <const double *> values, <double *> target, &t,
-                <const double *> means, <const double *> roots, <const double *> weights,
-                <double *> target_w, <double *> target_b, from_batch, num_threads)
+                <const double *> source, <const double *> values, <double *> target, &t, <const double *> means,
+                <const double *> roots, <const double *> weights, <double *> target_w, <double *> target_b,
+                from_batch, num_threads)
     if not done:
         raise MemoryError("normalize_backward: no memory for the sums")
 
 
 cdef bint _normalize_backward(
-    const real *gy, const real *x, real *gx, const Tiles *t, const real *mean, const real *rstd,
-    const real *weight, real *gw, real *gb, bint from_batch, int threads
+    const real *gy, const real *x, real *gx, const Tiles *t, const real *mean, const real *rstd, const real *weight,
+    real *gw, real *gb, bint from_batch, int threads
 ) noexcept nogil:
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
     cdef Py_ssize_t n = t.columns, down = t.down, tile, i, j, c, at, column
@@ -331,12 +265,12 @@ cdef bint _normalize_backward(
             at = i * t.height * n + column
             if real is float:
                 kernels.dots_f32(
-                    gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column,
-                    sums + i * n + column, dots + i * n + column)
+                    gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column, sums + i * n + column,
+                    dots + i * n + column)
             else:
                 kernels.dots_f64(
-                    gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column,
-                    sums + i * n + column, dots + i * n + column)
+                    gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column, sums + i * n + column,
+                    dots + i * n + column)
         add_up(sums, down, n, sum)
         add_up(dots, down, n, dot)
         for c in range(n):
@@ -357,21 +291,19 @@ cdef bint _normalize_backward(
             if real is float:
                 if from_batch:
                     kernels.gradient_f32(
-                        gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column,
-                        scale + column, slope + column, offset + column)
+                        gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
+                        slope + column, offset + column)
                 else:
                     kernels.normalize_f32(
-                        gy + at, gx + at, height_of(t, i), width_of(t, j), n, offset + column,
-                        scale + column, NULL)
+                        gy + at, gx + at, height_of(t, i), width_of(t, j), n, offset + column, scale + column, NULL)
             else:
                 if from_batch:
                     kernels.gradient_f64(
-                        gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column,
-                        scale + column, slope + column, offset + column)
+                        gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
+                        slope + column, offset + column)
                 else:
                     kernels.normalize_f64(
-                        gy + at, gx + at, height_of(t, i), width_of(t, j), n, offset + column,
-                        scale + column, NULL)
+                        gy + at, gx + at, height_of(t, i), width_of(t, j), n, offset + column, scale + column, NULL)
     free(part)
     free(factor)
     return True
@@ -415,13 +347,13 @@ def row_norm(
         if kind == cnp.NPY_FLOAT:
             _row_norm(
                 <const float *> source, <float *> target, rows, width, <const float *> weights,
-                <const float *> shifts, period, <float *> means, <float *> variances, <float *> roots,
-                <float> eps, num_threads)
+                <const float *> shifts, period, <float *> means, <float *> variances, <float *> roots, <float> eps,
+                num_threads)
         else:
             _row_norm(
                 <const double *> source, <double *> target, rows, width, <const double *> weights,
-                <const double *> shifts, period, <double *> means, <double *> variances, <double *> roots,
-                eps, num_threads)
+                <const double *> shifts, period, <double *> means, <double *> variances, <double *> roots, eps,
+                num_threads)
 
 
 cdef void _row_norm(
@@ -467,31 +399,27 @@ def row_norm_backward(
             if target != NULL:
                 _row_gradient(
                     <const float *> source, <const float *> values, <float *> target, rows, width,
-                    <const float *> weights, period, <const float *> means, <const float *> roots,
-                    num_threads)
+                    <const float *> weights, period, <const float *> means, <const float *> roots, num_threads)
             if target_w != NULL or target_b != NULL:
                 done = _row_dots(
-                    <const float *> source, <const float *> values, rows, width, period,
-                    <const float *> means, <const float *> roots, <float *> target_w, <float *> target_b,
-                    num_threads)
+                    <const float *> source, <const float *> values, rows, width, period, <const float *> means,
+                    <const float *> roots, <float *> target_w, <float *> target_b, num_threads)
         else:
             if target != NULL:
                 _row_gradient(
                     <const double *> source, <const double *> values, <double *> target, rows, width,
-                    <const double *> weights, period, <const double *> means, <const double *> roots,
-                    num_threads)
+                    <const double *> weights, period, <const double *> means, <const double *> roots, num_threads)
             if target_w != NULL or target_b != NULL:
                 done = _row_dots(
-                    <const double *> source, <const double *> values, rows, width, period,
-                    <const double *> means, <const double *> roots, <double *> target_w,
-                    <double *> target_b, num_threads)
+                    <const double *> source, <const double *> values, rows, width, period, <const double *> means,
+                    <const double *> roots, <double *> target_w, <double *> target_b, num_threads)
     if not done:
         raise MemoryError("row_norm_backward: no memory for the sums")
 
 
 cdef void _row_gradient(
-    const real *gy, const real *x, real *gx, Py_ssize_t rows, Py_ssize_t width, const real *weight,
-    Py_ssize_t period, const real *mean, const real *rstd, int threads
+    const real *gy, const real *x, real *gx, Py_ssize_t rows, Py_ssize_t width, const real *weight, Py_ssize_t period,
+    const real *mean, const real *rstd, int threads
 ) noexcept nogil:
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
     cdef Py_ssize_t r, at
@@ -499,12 +427,12 @@ cdef void _row_gradient(
         at = r * width
         if real is float:
             kernels.row_gradient_f32(
-                gy + at, x + at, weight + r % period * width if weight != NULL else NULL, gx + at, width,
-                mean[r], rstd[r])
+                gy + at, x + at, weight + r % period * width if weight != NULL else NULL, gx + at, width, mean[r],
+                rstd[r])
         else:
             kernels.row_gradient_f64(
-                gy + at, x + at, weight + r % period * width if weight != NULL else NULL, gx + at, width,
-                mean[r], rstd[r])
+                gy + at, x + at, weight + r % period * width if weight != NULL else NULL, gx + at, width, mean[r],
+                rstd[r])
 
 
 cdef bint _row_dots(
@@ -531,14 +459,12 @@ cdef bint _row_dots(
         at = i * t.height * n + column
         if real is float:
             kernels.row_dots_f32(
-                gy + at, x + at, height_of(&t, i), width_of(&t, j), n,
-                mean + i * t.height * period + p, rstd + i * t.height * period + p, period,
-                sums + i * n + column, dots + i * n + column)
+                gy + at, x + at, height_of(&t, i), width_of(&t, j), n, mean + i * t.height * period + p,
+                rstd + i * t.height * period + p, period, sums + i * n + column, dots + i * n + column)
         else:
             kernels.row_dots_f64(
-                gy + at, x + at, height_of(&t, i), width_of(&t, j), n,
-                mean + i * t.height * period + p, rstd + i * t.height * period + p, period,
-                sums + i * n + column, dots + i * n + column)
+                gy + at, x + at, height_of(&t, i), width_of(&t, j), n, mean + i * t.height * period + p,
+                rstd + i * t.height * period + p, period, sums + i * n + column, dots + i * n + column)
     add_up(sums, down, n, sum)
     add_up(dots, down, n, dot)
     for c in range(n):
@@ -566,8 +492,8 @@ cdef inline Py_ssize_t pixels_of(Py_ssize_t channels) noexcept nogil:
 
 
 def response(
-    cnp.ndarray x, cnp.ndarray y, cnp.ndarray scale, Py_ssize_t below, Py_ssize_t above, double alpha,
-    double beta, double k, int num_threads,
+    cnp.ndarray x, cnp.ndarray y, cnp.ndarray scale, Py_ssize_t below, Py_ssize_t above, double alpha, double beta,
+    double k, int num_threads,
 ):
     """scale = k + alpha (sum of x^2 over the channels c - below .. c + above), y = x scale^-beta; all (..., C)."""
     cdef int kind = real_type(x, "response", "x")
@@ -580,17 +506,17 @@ def response(
     with nogil:
         if kind == cnp.NPY_FLOAT:
             _response(
-                <const float *> source, <float *> target, <float *> scales, size // channels, channels,
-                below, above, <float> alpha, beta, <float> k, num_threads)
+                <const float *> source, <float *> target, <float *> scales, size // channels, channels, below, above,
+                <float> alpha, beta, <float> k, num_threads)
         else:
             _response(
-                <const double *> source, <double *> target, <double *> scales, size // channels, channels,
-                below, above, alpha, beta, k, num_threads)
+                <const double *> source, <double *> target, <double *> scales, size // channels, channels, below,
+                above, alpha, beta, k, num_threads)
 
 
 cdef void _response(
-    const real *x, real *y, real *scale, Py_ssize_t pixels, Py_ssize_t n, Py_ssize_t below,
-    Py_ssize_t above, real alpha, double beta, real k, int threads
+    const real *x, real *y, real *scale, Py_ssize_t pixels, Py_ssize_t n, Py_ssize_t below, Py_ssize_t above,
+    real alpha, double beta, real k, int threads
 ) noexcept nogil:
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
     cdef Py_ssize_t step = pixels_of(n), task, i
@@ -622,13 +548,13 @@ def response_backward(
                 size // channels, channels, below, above, <float> factor, beta, num_threads)
         else:
             _response_backward(
-                <const double *> source, <const double *> values, <const double *> scales,
-                <double *> target, size // channels, channels, below, above, factor, beta, num_threads)
+                <const double *> source, <const double *> values, <const double *> scales, <double *> target,
+                size // channels, channels, below, above, factor, beta, num_threads)
 
 
 cdef void _response_backward(
-    const real *gy, const real *x, const real *scale, real *gx, Py_ssize_t pixels, Py_ssize_t n,
-    Py_ssize_t below, Py_ssize_t above, real factor, double beta, int threads
+    const real *gy, const real *x, const real *scale, real *gx, Py_ssize_t pixels, Py_ssize_t n, Py_ssize_t below,
+    Py_ssize_t above, real factor, double beta, int threads
 ) noexcept nogil:
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
     cdef Py_ssize_t step = pixels_of(n), task, i

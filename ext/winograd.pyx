@@ -1,10 +1,10 @@
 """3x3 convolutions with stride 1 by Winograd's F(4x4, 3x3): all three passes, in float32.
 
-The transforms are in ext/simd/winograd.h, with the formulas. Tiles of 4x4 outputs are taken in blocks whose transformed
-patches and products stay in the second-level cache. A block's size depends on the shapes alone, and sums over blocks have a
-fixed order: the bits do not depend on the number of threads.
+The transforms are in ext/simd/winograd.h, with the formulas. Tiles of 4x4 outputs are taken in blocks whose patches
+and products stay in the second-level cache. A block's size depends on the shapes alone, and sums over blocks have
+a fixed order: the bits do not depend on the number of threads.
 
-Dimension letters: N images, C channels in, F filters (channels out), T tiles of a block; 36 numbers per tile and channel.
+Dimension letters: N images, C channels in, F filters (channels out); 36 numbers per tile and channel.
 """
 
 cimport numpy as cnp
@@ -112,7 +112,8 @@ def forward(cnp.ndarray x, cnp.ndarray w, cnp.ndarray bias, cnp.ndarray y, tuple
         or not cnp.PyArray_ISBEHAVED_RO(bias)
     ):
         raise ValueError(
-            f"winograd.forward: expected a contiguous float32 bias of {Y.channels} numbers, got {bias.dtype} of shape {_shape(bias)}"
+            f"winograd.forward: expected a contiguous float32 bias of {Y.channels} numbers, "
+            f"got {bias.dtype} of shape {_shape(bias)}"
         )
     if cnp.PyArray_SIZE(y) == 0:
         return

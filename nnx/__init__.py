@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from nnx._ext.threads import get_num_threads, set_num_threads
     from nnx._random import manual_seed
-    from nnx.autograd import (
+    from nnx.autograd._tensor import (
         Parameter,
         Tensor,
         enable_grad,

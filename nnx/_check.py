@@ -1,7 +1,7 @@
 """Argument checks with one wording: ``owner: expected argument ..., got ...``.
 
-Every check raises before anything is touched, and names the owner (the layer or function the user called), the argument,
-what was expected and what came.
+Every check raises before anything is touched, and names the owner (the layer or function the user called), the
+argument, what was expected and what came.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ def integer(owner: str, name: str, value: Any, minimum: int | None = None) -> in
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(
-            f"{owner}: expected {name} to be {bound}, got {value!r} ({type(value).__name__})"
-        ) from None
+        raise TypeError(f"{owner}: expected {name} to be {bound}, got {value!r} ({type(value).__name__})") from None
     if minimum is not None and number < minimum:
         raise ValueError(f"{owner}: expected {name} to be {bound}, got {number}")
     return number
@@ -42,16 +40,12 @@ def real(
     """Return `value` as a float inside the given interval; NaN is outside of every interval."""
     interval = _interval(low, high, open_low, open_high)
     if isinstance(value, (bool, np.bool_, str, bytes)):
-        raise TypeError(
-            f"{owner}: expected {name} to be a number{interval}, "
-            f"got {value!r} ({type(value).__name__})"
-        )
+        raise TypeError(f"{owner}: expected {name} to be a number{interval}, got {value!r} ({type(value).__name__})")
     try:
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(
-            f"{owner}: expected {name} to be a number{interval}, "
-            f"got {value!r} ({type(value).__name__})"
+            f"{owner}: expected {name} to be a number{interval}, got {value!r} ({type(value).__name__})"
         ) from None
     inside = number == number
     if low is not None:
@@ -86,9 +80,7 @@ def ntuple(owner: str, name: str, value: Any, n: int, minimum: int = 0) -> tuple
         if len(values) == 1:
             values = values * n
         if len(values) != n:
-            raise ValueError(
-                f"{owner}: expected {name} to be one integer or {n} integers, got {values!r}"
-            )
+            raise ValueError(f"{owner}: expected {name} to be one integer or {n} integers, got {values!r}")
         return tuple(integer(owner, name, v, minimum) for v in values)
     return (integer(owner, name, value, minimum),) * n
 
@@ -97,10 +89,7 @@ def axis(owner: str, name: str, value: Any, ndim: int) -> int:
     """Return `value` as an axis in ``[0, ndim)``; IndexError if there is no such axis."""
     number = integer(owner, name, value)
     if not -ndim <= number < ndim:
-        raise IndexError(
-            f"{owner}: expected {name} to be in [{-ndim}, {ndim - 1}] for {ndim} dimensions, "
-            f"got {number}"
-        )
+        raise IndexError(f"{owner}: expected {name} to be in [{-ndim}, {ndim - 1}] for {ndim} dimensions, got {number}")
     return number % ndim
 
 

@@ -29,9 +29,7 @@ def generator(own: Any = None) -> Any:
     """`own` if it is given, else the library's generator (seeded by the system until `manual_seed` is called)."""
     if own is not None:
         if not isinstance(own, np.random.Generator):
-            raise TypeError(
-                f"generator: expected a numpy.random.Generator, got {type(own).__name__}"
-            )
+            raise TypeError(f"generator: expected a numpy.random.Generator, got {type(own).__name__}")
         return own
     global _generator
     if _generator is None:

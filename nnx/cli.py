@@ -7,6 +7,7 @@ that diverged, 2 for what the user can put right (one line on standard error), 1
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -31,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.command(arguments)
+        code = arguments.command(arguments)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("nnx: interrupted", file=sys.stderr)
         return 130
@@ -40,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"nnx: error: {error}. Try a smaller --lr", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # standard output was closed, as `| head` does
-        sys.stderr.close()
+    except BrokenPipeError:  # `| head` has closed standard output: what is still in its buffer goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError, ImportError) as error:
         if arguments.debug:
@@ -159,8 +162,10 @@ def _train(arguments: argparse.Namespace) -> int:
         f"augmentation: {', '.join(settings.augment) or 'none'}",
         flush=True,
     )
-    run.save()
-    saving = Checkpoint(run.checkpoints, every_steps=arguments.save_every, overwrite=not resume)
+    saving = Checkpoint(run.checkpoints, every_steps=arguments.save_every)
+    if not resume:
+        run.clear()
+        run.save()
     try:
         history = trainer.fit(
             loader,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 # The types of safetensors that NumPy has. BF16 is read too, as the float32 numbers that it stands for.
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.uint8),
     "U8": np.dtype("<u1"),
     "I8": np.dtype("<i1"),

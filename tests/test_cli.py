@@ -129,6 +129,26 @@ def test_training_anew_replaces_a_run(capsys):
     assert first[1].splitlines()[-1] == again[1].splitlines()[-1]
 
 
+def test_results_of_an_earlier_run_do_not_pass_for_this_one(capsys, monkeypatch):
+    assert nnx_main(capsys, "train", "digits", *FAST)[0] == 0
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nnx.train.Trainer, "fit", interrupted)
+    assert nnx_main(capsys, "train", "digits", *FAST, "--seed", 1)[0] == 130
+    assert {p.name for p in runs.Path("runs/digits").iterdir()} == {"model.json", "checkpoints"}
+    assert list(runs.Path("runs/digits/checkpoints").iterdir()) == []
+    fails(capsys, "expected a finished run", "evaluate", "runs/digits")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_closed_pipe_is_no_traceback(finished):
+    command = f"{sys.executable} -m nnx info {finished} | head -n 1"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert result.stdout.startswith("data ") and result.stderr == ""
+
+
 def test_options_reach_the_training(capsys):
     arguments = [
         "--optimizer", "sgd", "--schedule", "cosine", "--augment", "flip, noise", "--lr", "0.02",

@@ -1,5 +1,5 @@
-/* Activations: the formulas of nnx/backends/base/activation.py. A gradient kernel is called with x = gy and z = the saved
- * input or result, so that in its expression a is gy and b the saved number. Comparisons are written so that NaN stays NaN.
+/* Activations: the formulas of nnx/backends/base/activation.py. A gradient kernel is called with x = gy and z = the
+ * saved input or result: in its expression a is gy and b the saved number. Comparisons let NaN pass.
  */
 #include "elementwise.h"
 #include "rows.h"
@@ -174,7 +174,8 @@ static void NAME(log_softmax_backward)(
 /* -- dropout -- */
 
 /* y = scale x where keep, else 0 */
-static void NAME(dropout)(const REAL *RESTRICT x, const unsigned char *RESTRICT keep, REAL *RESTRICT y, ptrdiff_t n, REAL scale)
+static void NAME(dropout)(
+    const REAL *RESTRICT x, const unsigned char *RESTRICT keep, REAL *RESTRICT y, ptrdiff_t n, REAL scale)
 {
     for (ptrdiff_t i = 0; i < n; i++)
         y[i] = keep[i] ? scale * x[i] : 0;

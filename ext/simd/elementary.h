@@ -1,11 +1,12 @@
-/* exp, expm1, log, log1p, the logistic function and the tail of the normal distribution, as straight-line code that compilers
- * vectorise.
+/* exp, expm1, log, log1p, the logistic function and the tail of the normal distribution, as straight-line code that
+ * compilers vectorise.
  *
- * For kernels: a family's header includes this file, once for each REAL. Nothing is called and nothing branches, so a loop
- * over these functions becomes vector code at every level. NaN gives NaN; results that are denormal are right.
+ * For kernels: a family's header includes this file, once for each REAL. Nothing is called and nothing branches, so
+ * that a loop over these functions becomes vector code at every level. NaN gives NaN; denormal results are right.
  *
- * The polynomials are minimax fits (Remez exchange at 50 digits) of relative error, made for this file; the error of each is
- * given next to it. Largest errors of the functions in ulp, with and without fused multiply-add, the same for both types:
+ * The polynomials are minimax fits (Remez exchange at 50 digits) of relative error, made for this file; the error of
+ * each is given next to it. Largest errors of the functions in ulp, for both types, with and without fused
+ * multiply-add:
  *   exp 1.01   expm1_below 1.1   log1p_unit 2   log_above 2   logistic 2.1   log_one_plus_exp 2.1   normal_tail 7
  * tests/ext/test_activation.py holds what is built on them to its bounds.
  */
@@ -34,8 +35,8 @@
 #define NNX_UNSIGNED uint64_t
 #endif
 
-/* a b + c, rounded once where the level has such an instruction. Written out wherever it matters for accuracy, and so that
- * the compiler has no choice: a value must not depend on where in an array its element lies. */
+/* a b + c, rounded once where the level has such an instruction. Written out where accuracy needs it, and where the
+ * compiler must have no choice: a value does not depend on where in an array its element lies. */
 static inline REAL NAME(fma)(REAL a, REAL b, REAL c)
 {
 #if defined(__FMA__) || defined(__aarch64__)
@@ -111,14 +112,14 @@ static inline REAL NAME(expm1_reduced)(REAL r)
     return NAME(fma)(r * r, q, r);
 }
 
-/* exp(high + low) for a low that is small beside high, and high where neither the result nor n below overflows its range:
- * [-150, 89] for float, [-1000, 710] for double. */
+/* exp(high + low) for a low that is small beside high, and for high in [-150, 89] (float) or [-1000, 710] (double),
+ * where n below stays in its range. */
 static inline REAL NAME(exp_sum)(REAL high, REAL low)
 {
     const REAL n = NAME(fma)(high + low, NNX_LOG2E, NNX_MAGIC) - NNX_MAGIC;
     REAL r = NAME(fma)(-n, NNX_LN2_HIGH, high);
     r = NAME(fma)(-n, NNX_LN2_LOW, r) + low;
-    /* 2^n in two factors, as n may be out of the range of one; a denormal result is rounded once, by the last product */
+    /* 2^n in two factors, as n may be too large for one; a denormal result is rounded once, by the last product */
     const REAL first = NAME(fma)(n, (REAL)0.5, NNX_MAGIC);
     const REAL second = n - (first - NNX_MAGIC) + NNX_MAGIC;
     return (1 + NAME(expm1_reduced)(r)) * NAME(power_of_two)(first) * NAME(power_of_two)(second);
@@ -202,7 +203,8 @@ static inline REAL NAME(log_one_plus_exp)(REAL x)
     return (x > 0 ? x : 0) + NAME(log1p_unit)(NAME(exp)(-NAME(abs)(x)));
 }
 
-/* P(X > x) for a standard normal X and x >= 0: e R(x), with e = exp(-x^2 / 2), R(x) = s p(1 - 2 s) and s = 5 / (5 + x). */
+/* P(X > x) for a standard normal X and x >= 0: e R(x) with e = exp(-x^2 / 2), where R(x) = s p(1 - 2 s) and
+ * s = 5 / (5 + x). */
 static inline REAL NAME(normal_tail)(REAL x, REAL *e)
 {
     const REAL far = REAL_IS_FLOAT ? 15 : 40; /* the result is 0 from here on */

@@ -3,8 +3,8 @@
  *   MAP1(name, prologue, value)      out[j] = value, an expression in a = x[j]
  *   MAP2(name, prologue, value)      out[j] = value, an expression in a = x[j] and b = z[j]
  *
- * A prologue unpacks the parameters p. Elements are taken CHUNK at a time; the rest is copied to a full chunk, so that every
- * element goes through the same instructions wherever it lies. The output may be one of the inputs.
+ * A prologue unpacks the parameters p. Elements are taken CHUNK at a time; the rest is copied to a full chunk, so that
+ * every element goes through the same instructions wherever it lies. The output may be one of the inputs.
  */
 #ifndef NNX_ELEMENTWISE_H
 #define NNX_ELEMENTWISE_H

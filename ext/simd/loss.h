@@ -1,5 +1,5 @@
-/* Losses: the formulas of nnx/backends/base/loss.py. In the elementwise ones a is the prediction and b the target; the last
- * parameter of a gradient is the gradient of each loss, one number for all of them.
+/* Losses: the formulas of nnx/backends/base/loss.py. In the elementwise ones a is the prediction and b the target; the
+ * last parameter of a gradient is the gradient of each loss, one number for all of them.
  */
 #include "elementwise.h"
 #include "rows.h"

@@ -120,18 +120,18 @@ POOL_INLINE void NAME(taps)(const struct nnx_pool_windows *g, int axis, ptrdiff_
 static void NAME(max_row)(const struct nnx_pool_windows *g, const REAL *x, ptrdiff_t od, ptrdiff_t oh, REAL *y,
                           void *index, int wide)
 {
-    ptrdiff_t pixel = g->channels, row = g->size[2] * pixel, plane = g->size[1] * row, first[3], last[3];
+    ptrdiff_t pixel = g->channels, first[3], last[3];
+    ptrdiff_t start[3] = {od * g->stride[0] - g->padding[0], oh * g->stride[1] - g->padding[1], 0};
     NAME(taps)(g, 0, od, first, last);
     NAME(taps)(g, 1, oh, first, last);
-    ptrdiff_t start_d = od * g->stride[0] - g->padding[0], start_h = oh * g->stride[1] - g->padding[1];
     for (ptrdiff_t ow = 0; ow < g->out[2]; ow++) {
         NAME(taps)(g, 2, ow, first, last);
-        ptrdiff_t start_w = ow * g->stride[2] - g->padding[2], at = ow * pixel, number = 0;
-        ptrdiff_t corner = start_d * plane + start_h * row + start_w * pixel; /* negative in the padding */
+        ptrdiff_t at = ow * pixel, number = 0;
+        start[2] = ow * g->stride[2] - g->padding[2];
         for (int axis = 0; axis < 3; axis++)
             number = number * g->kernel[axis] + (first[axis] < g->kernel[axis] ? first[axis] : g->kernel[axis] - 1);
 #define MAX_WINDOW(function, c) \
-    function(g, x, corner + (c), first, last, number, y + (at + (c)), (char *)index + (at + (c)) * (wide ? 4 : 1), wide)
+    function(g, x + (c), start, first, last, number, y + (at + (c)), (char *)index + (at + (c)) * (wide ? 4 : 1), wide)
         POOL_CHANNELS(pixel, 1, max_window, MAX_WINDOW);
 #undef MAX_WINDOW
     }

@@ -5,9 +5,9 @@
  * MASK(condition), all bits set where it holds; SELECT(mask, a, b); CONVERT(a, type).
  */
 
-/* One output, the pixels of whose window lie at x[corner + ...]: the largest element and the number of its tap. A NaN is
- * taken over everything; a window of -inf keeps `number`, its first tap inside the input. */
-POOL_INLINE void BLOCK(max_window)(const struct nnx_pool_windows *g, const REAL *x, ptrdiff_t corner,
+/* One output, whose window begins at `start` in the image x: the largest element and the number of its tap. A NaN is taken
+ * over everything; a window of -inf keeps `number`, its first tap inside the input. */
+POOL_INLINE void BLOCK(max_window)(const struct nnx_pool_windows *g, const REAL *x, const ptrdiff_t *start,
                                    const ptrdiff_t *first, const ptrdiff_t *last, ptrdiff_t number, REAL *y,
                                    void *index, int wide)
 {
@@ -21,8 +21,9 @@ POOL_INLINE void BLOCK(max_window)(const struct nnx_pool_windows *g, const REAL 
     for (ptrdiff_t kd = first[0]; kd < last[0]; kd++)
         for (ptrdiff_t kh = first[1]; kh < last[1]; kh++)
             for (ptrdiff_t kw = first[2]; kw < last[2]; kw++) {
-                ptrdiff_t at = kd * g->dilation[0] * plane + kh * g->dilation[1] * row + kw * g->dilation[2] * pixel;
-                const VEC(v) *p = (const VEC(v) *)(x + (corner + at));
+                ptrdiff_t d = start[0] + kd * g->dilation[0], h = start[1] + kh * g->dilation[1];
+                ptrdiff_t w = start[2] + kw * g->dilation[2];
+                const VEC(v) *p = (const VEC(v) *)(x + (d * plane + h * row + w * pixel));
                 VEC(m) tap = (VEC(m)){0} + (BITS)((kd * g->kernel[1] + kh) * g->kernel[2] + kw);
                 for (int u = 0; u < VECTORS; u++) {
                     VEC(m) better = MASK((p[u] > best[u]) | (p[u] != p[u]));

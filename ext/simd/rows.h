@@ -1,7 +1,7 @@
 /* Sums and maxima over one row, for kernels that include this file once for each REAL.
  *
- * A sum is kept in WIDTH parts: element j goes to part j % WIDTH, and the parts are added in a fixed order. So its bits depend
- * on the row alone, not on the width of the vectors nor on where the row lies.
+ * A sum is kept in WIDTH parts: element j goes to part j % WIDTH, and the parts are added in a fixed order. So its bits
+ * depend on the row alone, not on where it lies.
  */
 #include "elementary.h"
 
@@ -59,7 +59,7 @@ static inline REAL NAME(row_dot)(const REAL *x, const REAL *y, ptrdiff_t n)
     return NAME(add_parts)(part);
 }
 
-/* y = exp(x - shift), unless y is NULL; returns the sum. The rest of a row is filled up and goes through the same code. */
+/* y = exp(x - shift), unless y is NULL; returns the sum. The rest of a row is filled up and takes the same code. */
 static inline REAL NAME(row_exp)(const REAL *x, REAL *y, ptrdiff_t n, REAL shift)
 {
     REAL part[WIDTH] = {0}, rest[WIDTH], result[WIDTH];

@@ -5,12 +5,12 @@ def forward(
     w: np.ndarray,
     bias: np.ndarray | None,
     y: np.ndarray,
-    padding: tuple[int, int],
+    padding: tuple[int, ...],
     num_threads: int,
 ) -> None: ...
 def data_grad(
-    gy: np.ndarray, w: np.ndarray, gx: np.ndarray, padding: tuple[int, int], num_threads: int
+    gy: np.ndarray, w: np.ndarray, gx: np.ndarray, padding: tuple[int, ...], num_threads: int
 ) -> None: ...
 def weight_grad(
-    gy: np.ndarray, x: np.ndarray, gw: np.ndarray, padding: tuple[int, int], num_threads: int
+    gy: np.ndarray, x: np.ndarray, gw: np.ndarray, padding: tuple[int, ...], num_threads: int
 ) -> None: ...

@@ -1,10 +1,10 @@
 """Tensors that record how they were made, and the backward pass over the record.
 
-`tensor.py` has the Tensor and the engine; `arithmetic.py`, `reduction.py` and `shape.py` have the operations behind a
+`_tensor.py` has the Tensor and the engine; `arithmetic.py`, `reduction.py` and `shape.py` have the operations behind a
 Tensor's operators and methods, each with its gradient next to it.
 """
 
-from nnx.autograd.tensor import (
+from nnx.autograd._tensor import (
     Parameter,
     Tensor,
     as_tensor,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.autograd.tensor import Tensor, _wrap, as_tensor, record, unbroadcast
+from nnx.autograd._tensor import Tensor, _wrap, as_tensor, record, unbroadcast
 from nnx.backends import backend_of
 
 _NUMBERS = (builtins.bool, int, float)
@@ -370,6 +370,4 @@ def _where_grad(needs, gy, c, a_shape, b_shape):
 
 def compare(ufunc: Callable, a: Any, b: Any) -> Tensor:
     """A comparison as a Tensor of booleans; it has no gradient."""
-    return _wrap(
-        np.asarray(ufunc(*(v.data if isinstance(v, Tensor) else v for v in (a, b))))
-    )
+    return _wrap(np.asarray(ufunc(*(v.data if isinstance(v, Tensor) else v for v in (a, b)))))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnx import _check
-from nnx.autograd.tensor import Tensor, _wrap, as_tensor, record, tensor
+from nnx.autograd._tensor import Tensor, _wrap, as_tensor, record, tensor
 
 
 class Extremum(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx import _check
-from nnx.autograd.tensor import Tensor, _strip, as_tensor, record, unbroadcast
+from nnx.autograd._tensor import Tensor, _strip, as_tensor, record, unbroadcast
 
 
 def _flat(args: tuple) -> tuple:
@@ -59,9 +59,7 @@ def reshape(input: Any, *shape: Any) -> Tensor:
     try:
         y = x.data.reshape(target)
     except ValueError:
-        raise ValueError(
-            f"reshape: expected a shape for {x.size} elements (input {x.shape}), got {target}"
-        ) from None
+        raise ValueError(f"reshape: expected a shape for {x.size} elements (input {x.shape}), got {target}") from None
     return record(y, _reshape_grad, (x,), x.shape)
 
 
@@ -175,9 +173,7 @@ def gather(input: Any, dim: int, index: Any) -> Tensor:
     axis = _check.axis("gather", "dim", dim, x.ndim)
     i = index.data if isinstance(index, Tensor) else np.asarray(index)
     if i.dtype.kind not in "iu" or i.ndim != x.ndim:
-        raise TypeError(
-            f"gather: expected an integer index with {x.ndim} dimensions, got {i.dtype} of shape {i.shape}"
-        )
+        raise TypeError(f"gather: expected an integer index with {x.ndim} dimensions, got {i.dtype} of shape {i.shape}")
     if any(i.shape[d] > x.shape[d] for d in range(x.ndim) if d != axis):
         raise ValueError(f"gather: expected an index that fits into {x.shape}, got shape {i.shape}")
     if i.size and (i.min() < 0 or i.max() >= x.shape[axis]):
@@ -204,9 +200,7 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     first = parts[0]
     axis = _check.axis("cat", "dim", dim, first.ndim)
     for i, part in enumerate(parts):
-        same = part.ndim == first.ndim and all(
-            part.shape[d] == first.shape[d] for d in range(first.ndim) if d != axis
-        )
+        same = part.ndim == first.ndim and all(part.shape[d] == first.shape[d] for d in range(first.ndim) if d != axis)
         if not same:
             raise ValueError(
                 f"cat: expected tensors that agree outside dimension {axis}, got {first.shape} and "

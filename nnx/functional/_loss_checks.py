@@ -76,9 +76,7 @@ def _constant(owner: str, name: str, value: Any, dtype: Any) -> Any:
     return array.astype(dtype, copy=False)
 
 
-def factors_for(
-    owner: str, value: Any, x: Tensor, name: str = "weight", exact: bool = False
-) -> Any:
+def factors_for(owner: str, value: Any, x: Tensor, name: str = "weight", exact: bool = False) -> Any:
     if value is None:
         return None
     w = _constant(owner, name, value, x.dtype)
@@ -89,10 +87,7 @@ def factors_for(
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(
-            f"{owner}: expected {name} that broadcasts to the shape of input, {x.shape}, "
-            f"got {w.shape}"
-        )
+        raise ValueError(f"{owner}: expected {name} that broadcasts to the shape of input, {x.shape}, got {w.shape}")
     return w
 
 
@@ -101,9 +96,7 @@ def class_weight(owner: str, value: Any, classes: int, dtype: Any) -> Any:
         return None
     w = _constant(owner, "weight", value, dtype)
     if w.shape != (classes,):
-        raise ValueError(
-            f"{owner}: expected weight of shape ({classes},), one for each class, got {w.shape}"
-        )
+        raise ValueError(f"{owner}: expected weight of shape ({classes},), one for each class, got {w.shape}")
     return w
 
 
@@ -129,8 +122,7 @@ def class_labels(owner: str, target: Any, shape: tuple[int, ...], ignore_index: 
     if t.shape != expected:
         hint = ". Of one-hot targets take argmax(1)" if t.shape == shape else ""
         raise ValueError(
-            f"{owner}: expected target of shape {expected} for input of shape {shape}, "
-            f"got {t.shape}{hint}"
+            f"{owner}: expected target of shape {expected} for input of shape {shape}, got {t.shape}{hint}"
         )
     t = t.astype(np.int64, copy=False)
     kept = True
@@ -151,6 +143,4 @@ def class_labels(owner: str, target: Any, shape: tuple[int, ...], ignore_index: 
 def probabilities(owner: str, name: str, array: Any, hint: str = "") -> None:
     wrong = (array < 0) | (array > 1)
     if wrong.any():
-        raise ValueError(
-            f"{owner}: expected {name} in [0, 1], got {array[wrong].reshape(-1)[0]:g}{hint}"
-        )
+        raise ValueError(f"{owner}: expected {name} in [0, 1], got {array[wrong].reshape(-1)[0]:g}{hint}")

@@ -106,9 +106,7 @@ def prelu_as(owner: str, input: Any, weight: Any) -> Tensor:
         )
     per_channel = w.data.reshape((-1,) + (1,) * max(x.ndim - 2, 0))
     be = backend_of(x.data)
-    return record(
-        be.prelu(x.data, per_channel), _prelu_grad, (x, w), be, x.data, per_channel, w.shape
-    )
+    return record(be.prelu(x.data, per_channel), _prelu_grad, (x, w), be, x.data, per_channel, w.shape)
 
 
 def _prelu_grad(needs, gy, be, x, weight, shape):
@@ -119,9 +117,7 @@ def _prelu_grad(needs, gy, be, x, weight, shape):
     return gx, gw
 
 
-def hardtanh(
-    input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
-) -> Tensor:
+def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """``min(max(x, min_val), max_val)``; the slope is 1 strictly inside the limits, else 0."""
     return hardtanh_as("hardtanh", input, min_val, max_val)
 
@@ -350,19 +346,14 @@ def _over(owner: str, input: Any, dim: Any, dtype: Any) -> tuple[Tensor, int]:
         input = astype(as_tensor(input), _check.float_dtype(owner, dtype))
     x = _floats(owner, input)
     if x.ndim == 0:
-        raise ValueError(
-            f"{owner}: expected input with at least one dimension, got a single number"
-        )
+        raise ValueError(f"{owner}: expected input with at least one dimension, got a single number")
     return x, _check.axis(owner, "dim", dim, x.ndim)
 
 
 def check_dim_given(owner: str, dim: Any) -> None:
     """Refuse None, from which PyTorch guesses a dimension (and warns)."""
     if dim is None:
-        raise ValueError(
-            f"{owner}: expected dim to be a dimension, got None. "
-            "For scores of shape (N, C) pass dim=1"
-        )
+        raise ValueError(f"{owner}: expected dim to be a dimension, got None. For scores of shape (N, C) pass dim=1")
 
 
 def glu(input: Any, dim: int = -1) -> Tensor:
@@ -377,9 +368,7 @@ def glu_as(owner: str, input: Any, dim: int) -> Tensor:
     x = _floats(owner, input)
     axis = _check.axis(owner, "dim", dim, x.ndim)
     if x.shape[axis] % 2:
-        raise ValueError(
-            f"{owner}: expected input with an even size in dimension {axis}, got shape {x.shape}"
-        )
+        raise ValueError(f"{owner}: expected input with an even size in dimension {axis}, got shape {x.shape}")
     half = x.shape[axis] // 2
     before = (slice(None),) * axis
     return x[(*before, slice(0, half))] * sigmoid(x[(*before, slice(half, None))])
@@ -406,8 +395,7 @@ def maxout_as(owner: str, input: Any, num_pieces: int, dim: int) -> Tensor:
     axis = _check.axis(owner, "dim", dim, x.ndim)
     if x.shape[axis] % pieces:
         raise ValueError(
-            f"{owner}: expected input whose size in dimension {axis} is a multiple of {pieces}, "
-            f"got shape {x.shape}"
+            f"{owner}: expected input whose size in dimension {axis} is a multiple of {pieces}, got shape {x.shape}"
         )
     be = backend_of(x.data)
     y, index = be.maxout(x.data, pieces, axis)

@@ -88,18 +88,14 @@ def dropout3d(
     return dropout_nd_as("dropout3d", 3, input, p, training, generator)
 
 
-def dropout_nd_as(
-    owner: str, spatial: int, input: Any, p: float, training: bool, generator: Any = None
-) -> Tensor:
+def dropout_nd_as(owner: str, spatial: int, input: Any, p: float, training: bool, generator: Any = None) -> Tensor:
     """Channel dropout for inputs with this many spatial dimensions, with or without a batch
     dimension.
     """
     p, x = _arguments(owner, input, p)
     if x.ndim not in (spatial + 1, spatial + 2):
         form = ", ".join(("L", "H, W", "D, H, W")[spatial - 1 : spatial])
-        raise ValueError(
-            f"{owner}: expected input of shape (N, C, {form}) or (C, {form}), got shape {x.shape}"
-        )
+        raise ValueError(f"{owner}: expected input of shape (N, C, {form}) or (C, {form}), got shape {x.shape}")
     if not training or p == 0:
         return x
     shape = x.shape[:-spatial] + (1,) * spatial
@@ -123,9 +119,7 @@ def alpha_dropout(
     return alpha_dropout_as("alpha_dropout", input, p, training, generator)
 
 
-def alpha_dropout_as(
-    owner: str, input: Any, p: float, training: bool, generator: Any = None
-) -> Tensor:
+def alpha_dropout_as(owner: str, input: Any, p: float, training: bool, generator: Any = None) -> Tensor:
     """`alpha_dropout` for a layer, whose name the messages carry."""
     p, x = _arguments(owner, input, p)
     if not training or p == 0:

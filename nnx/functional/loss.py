@@ -100,9 +100,7 @@ def _l1_loss_grad(needs, gy, be, x, t, scale):
     return _opposite(needs, be.absolute_error_backward(_scaled(gy, scale), x, t))
 
 
-def huber_loss(
-    input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
-) -> Tensor:
+def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Tensor:
     """``d^2 / 2`` for ``d = |x - t| < delta``, else ``delta (d - delta / 2)``: Huber (1964).
 
     weight:  factors in the shape of `input`; the mean divides by the number of elements
@@ -110,9 +108,7 @@ def huber_loss(
     return huber_loss_as("huber_loss", input, target, reduction, delta, weight)
 
 
-def huber_loss_as(
-    owner: str, input: Any, target: Any, reduction: str, delta: float, weight: Any = None
-) -> Tensor:
+def huber_loss_as(owner: str, input: Any, target: Any, reduction: str, delta: float, weight: Any = None) -> Tensor:
     delta = _check.real(owner, "delta", delta, 0, open_low=True)
     x, t, be = same_shape(owner, input, target, reduction)
     w = factors_for(owner, weight, x, exact=True)
@@ -167,9 +163,7 @@ def binary_cross_entropy(
     return binary_cross_entropy_as("binary_cross_entropy", input, target, weight, reduction)
 
 
-def binary_cross_entropy_as(
-    owner: str, input: Any, target: Any, weight: Any, reduction: str
-) -> Tensor:
+def binary_cross_entropy_as(owner: str, input: Any, target: Any, weight: Any, reduction: str) -> Tensor:
     x, t, be = same_shape(owner, input, target, reduction)
     probabilities(owner, "input", x.data, ". For scores use binary_cross_entropy_with_logits")
     probabilities(owner, "target", t.data)
@@ -277,9 +271,7 @@ def cross_entropy(
     2.04035
     """
     refuse_deprecated("cross_entropy", size_average, reduce)
-    return cross_entropy_as(
-        "cross_entropy", input, target, weight, ignore_index, reduction, label_smoothing
-    )
+    return cross_entropy_as("cross_entropy", input, target, weight, ignore_index, reduction, label_smoothing)
 
 
 def cross_entropy_as(
@@ -370,9 +362,7 @@ def nll_loss(
     return nll_loss_as("nll_loss", input, target, weight, ignore_index, reduction)
 
 
-def nll_loss_as(
-    owner: str, input: Any, target: Any, weight: Any, ignore_index: int, reduction: str
-) -> Tensor:
+def nll_loss_as(owner: str, input: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Tensor:
     x = scores(owner, input, reduction)
     axis = min(x.ndim - 1, 1)
     w = class_weight(owner, weight, x.shape[axis], x.dtype)
@@ -412,9 +402,7 @@ def multiclass_hinge_loss(
     2.9
     """
     refuse_deprecated("multiclass_hinge_loss", size_average, reduce)
-    return multiclass_hinge_loss_as(
-        "multiclass_hinge_loss", input, target, p, margin, weight, reduction
-    )
+    return multiclass_hinge_loss_as("multiclass_hinge_loss", input, target, p, margin, weight, reduction)
 
 
 def multiclass_hinge_loss_as(
@@ -446,9 +434,7 @@ _quiet = np.errstate(all="ignore")
 
 
 @_quiet
-def _reduce(
-    loss: Any, weight: Any, reduction: str, divisor: Any = None
-) -> tuple[Any, tuple[Any, Any]]:
+def _reduce(loss: Any, weight: Any, reduction: str, divisor: Any = None) -> tuple[Any, tuple[Any, Any]]:
     """The reduced loss, and what `_scaled` needs to undo the reduction.
 
     divisor:  of the mean; None is the number of elements

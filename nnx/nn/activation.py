@@ -94,9 +94,7 @@ class PReLU(Module):
 
     weight: Parameter
 
-    def __init__(
-        self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None
-    ) -> None:
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
         _check.cpu_device("PReLU", device)
         dtype = _check.float_dtype("PReLU", dtype)
@@ -130,8 +128,7 @@ class Hardtanh(_InPlace):
         for name, value in (("min_value", min_value), ("max_value", max_value)):
             if value is not None:
                 raise TypeError(
-                    f"Hardtanh: expected no argument {name}, which is deprecated, got {value!r}. "
-                    f"Use {name[:7]}"
+                    f"Hardtanh: expected no argument {name}, which is deprecated, got {value!r}. Use {name[:7]}"
                 )
         super().__init__(inplace)
         self.min_val, self.max_val = F.limits("Hardtanh", min_val, max_val)

@@ -74,9 +74,7 @@ class _Ordered(Module):
 
     def _require(self, module: Any) -> None:
         if not isinstance(module, Module):
-            raise TypeError(
-                f"{type(self).__name__}: expected every item to be a Module, got {type(module).__name__}"
-            )
+            raise TypeError(f"{type(self).__name__}: expected every item to be a Module, got {type(module).__name__}")
 
     def _replace(self, items: list) -> None:
         if all(name.isdecimal() for name, _ in items):
@@ -169,9 +167,7 @@ class ModuleDict(Module):
 
 def _parameter(owner: Module, value: Any) -> Parameter:
     if not isinstance(value, Parameter):
-        raise TypeError(
-            f"{type(owner).__name__}: expected every item to be a Parameter, got {type(value).__name__}"
-        )
+        raise TypeError(f"{type(owner).__name__}: expected every item to be a Parameter, got {type(value).__name__}")
     return value
 
 

@@ -50,9 +50,7 @@ class MSELoss(_Loss):
     2.0
     """
 
-    def __init__(
-        self, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
-    ) -> None:
+    def __init__(self, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> None:
         super().__init__(size_average, reduce, reduction)
 
     def forward(self, input: Any, target: Any) -> Tensor:
@@ -62,9 +60,7 @@ class MSELoss(_Loss):
 class L1Loss(_Loss):
     """The mean of ``|x - t|``."""
 
-    def __init__(
-        self, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
-    ) -> None:
+    def __init__(self, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> None:
         super().__init__(size_average, reduce, reduction)
 
     def forward(self, input: Any, target: Any) -> Tensor:
@@ -221,9 +217,7 @@ class NLLLoss(_Loss):
         self.ignore_index = _check.integer(self._name, "ignore_index", ignore_index)
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        return F.nll_loss_as(
-            self._name, input, target, self.weight, self.ignore_index, self.reduction
-        )
+        return F.nll_loss_as(self._name, input, target, self.weight, self.ignore_index, self.reduction)
 
 
 class MulticlassHingeLoss(_Loss):
@@ -254,6 +248,4 @@ class MulticlassHingeLoss(_Loss):
         self.register_buffer("weight", weight)
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        return F.multiclass_hinge_loss_as(
-            self._name, input, target, self.p, self.margin, self.weight, self.reduction
-        )
+        return F.multiclass_hinge_loss_as(self._name, input, target, self.p, self.margin, self.weight, self.reduction)

@@ -103,9 +103,7 @@ class Module:
         fields = self.__dict__
         if "_parameters" not in fields:
             if isinstance(value, (Parameter, Module)):
-                raise AttributeError(
-                    f"{type(self).__name__}: expected super().__init__() before {name!r} is assigned"
-                )
+                raise AttributeError(f"{type(self).__name__}: expected super().__init__() before {name!r} is assigned")
             object.__setattr__(self, name, value)
             return
         if isinstance(value, Parameter):
@@ -281,8 +279,7 @@ class Module:
         unexpected = [k for k in state_dict if k not in own]
         if strict and (missing or unexpected):
             raise KeyError(
-                f"{owner}: expected the names of this model; missing: {_some(missing)}; "
-                f"unexpected: {_some(unexpected)}"
+                f"{owner}: expected the names of this model; missing: {_some(missing)}; unexpected: {_some(unexpected)}"
             )
         arrays = {}
         memory = {id(_memory(target)) for target in own.values()}
@@ -437,9 +434,7 @@ class Module:
         table = [("name", "layer", "output shape", "parameters")]
         table += [(a, b, c, f"{d:,}") for a, b, c, d in rows]
         widths = [max(len(row[i]) for row in table) for i in range(4)]
-        lines = [
-            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in table
-        ]
+        lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in table]
         lines.append(f"parameters: {total:,} (trainable: {trainable:,})")
         return "\n".join(lines)
 
@@ -448,9 +443,7 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        children = [
-            f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()
-        ]
+        children = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
         extra = self.extra_repr()
         if not children:
             return f"{type(self).__name__}({extra})"

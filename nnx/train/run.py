@@ -72,7 +72,7 @@ class Settings:
 
 RECIPES: dict[str, Settings] = {
     "digits": Settings(epochs=20, batch_size=64, augment=("rotate", "scale")),
-    "mnist": Settings(epochs=5, augment=("crop",)),
+    "mnist": Settings(epochs=5),
     "fashion_mnist": Settings(epochs=5, augment=("flip",)),
     "cifar10": Settings(epochs=5, lr=0.01, augment=("crop", "flip")),
     "cifar100": Settings(epochs=10, lr=0.01, augment=("crop", "flip")),
@@ -290,6 +290,15 @@ class Run:
 
         self.prepare(x[:1])
         return DataLoader((x, y), 256, seed=0, transform=Prepare(self.mean, self.std))
+
+    def clear(self) -> None:
+        """Delete what an earlier run has left in the folder, or its weights would pass for this run's."""
+        from nnx.train.checkpoint import checkpoints
+
+        for name in (self.weights.name, "history.json", "curves.png"):
+            (self.folder / name).unlink(missing_ok=True)
+        for path in checkpoints(self.checkpoints):
+            path.unlink()
 
     def save(self) -> None:
         """Write ``model.json``."""

@@ -110,9 +110,7 @@ CASES = [
     _over_dim("glu", -1, (5, 3, 4), None),
     _over_dim("glu", 1, (5, 4, 3), None),
     Case("maxout", F.maxout, distinct((5, 12)), _maxout_torch, {"num_pieces": 3}),
-    Case(
-        "maxout-channels", F.maxout, distinct((5, 6, 3)), _maxout_torch, {"num_pieces": 2, "dim": 1}
-    ),
+    Case("maxout-channels", F.maxout, distinct((5, 6, 3)), _maxout_torch, {"num_pieces": 2, "dim": 1}),
     Case("maxout-one-piece", F.maxout, distinct((5, 3)), _maxout_torch, {"num_pieces": 1}),
     Case(
         "maxout-many-pieces",

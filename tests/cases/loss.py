@@ -50,9 +50,7 @@ def _weighted(name: str, reduction: str, **kwargs) -> Case:
         return torch_f(name)(x, t, weight=w, reduction=reduction, **kwargs)
 
     draw = mixed(normal((5, 3), (5, 3)), positive((5, 3)))
-    return Case(
-        f"{name}-weight-{reduction}", ours, draw, theirs, grad=(0, 1), batch=(0, 1, 2), nonfinite=(0,)
-    )
+    return Case(f"{name}-weight-{reduction}", ours, draw, theirs, grad=(0, 1), batch=(0, 1, 2), nonfinite=(0,))
 
 
 def _bce_with_logits(x, t, weight, pos_weight, **options):
@@ -104,12 +102,8 @@ def _torch_hinge(x, t, p, margin, weight, reduction):
 def _hinge_case(variant: str, *arguments, scores=(5, 4), labels=(5,), weight=False) -> Case:
     p, margin, reduction = arguments
     weights = positive((4,)) if weight else constant(None)
-    draw = mixed(
-        normal(scores), integers(4, labels), constant(p, margin), weights, constant(reduction)
-    )
-    return Case(
-        f"multiclass-hinge-{variant}", _hinge, draw, _torch_hinge, batch=(0, 1) if labels else ()
-    )
+    draw = mixed(normal(scores), integers(4, labels), constant(p, margin), weights, constant(reduction))
+    return Case(f"multiclass-hinge-{variant}", _hinge, draw, _torch_hinge, batch=(0, 1) if labels else ())
 
 
 CASES = [
@@ -156,9 +150,7 @@ CASES = [
         Case(
             f"kl-div-{'log-' if log else ''}{reduction}",
             F.kl_div,
-            mixed(
-                log_probabilities((5, 3)), log_probabilities((5, 3)) if log else uniform((5, 3))
-            ),
+            mixed(log_probabilities((5, 3)), log_probabilities((5, 3)) if log else uniform((5, 3))),
             torch_f("kl_div"),
             {"reduction": reduction, "log_target": log},
             grad=(0, 1),

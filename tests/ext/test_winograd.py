@@ -11,8 +11,8 @@ from nnx.backends.base import Backend
 BASE = Backend()
 STEPS = ((1, 1), (1, 1))
 
-# Largest error in units of the exact result's root mean square, for inputs with mean zero. The matrices of F(4x4, 3x3) lose
-# about a digit against direct summation (which has some 2e-6); this is what nnx promises.
+# Largest error in units of the exact result's root mean square, for inputs with mean zero. The matrices of
+# F(4x4, 3x3) lose about a digit against direct summation (which has some 2e-6); this is what nnx promises.
 PROMISE = 1e-4
 
 
@@ -94,9 +94,7 @@ def test_the_number_of_threads_does_not_change_the_bits(level, rng):
     x = rng.standard_normal((5, 20, 17, 19)).astype(np.float32)
     w = rng.standard_normal((36, 20, 3, 3)).astype(np.float32)
     gy = rng.standard_normal((5, 36, 17, 19)).astype(np.float32)
-    results = {
-        tuple(a.tobytes() for a in passes(x, w, None, gy, (1, 1), threads)) for threads in (1, 2, 3, 4, 8)
-    }
+    results = {tuple(a.tobytes() for a in passes(x, w, None, gy, (1, 1), threads)) for threads in (1, 2, 3, 4, 8)}
     assert len(results) == 1
 
 

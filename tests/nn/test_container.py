@@ -46,9 +46,13 @@ def test_sequential_as_a_list():
         (lambda: nn.ModuleDict({"a": 1}), TypeError, "expected 'a' to be a Module or None, got int"),
         (lambda: nn.ModuleDict({"keys": nn.ReLU()}), KeyError, "expected a new name, got 'keys'"),
         (lambda: nn.ParameterList([np.ones(1)]), TypeError, "ParameterList: expected every item to be a Parameter"),
-        (lambda: nn.ParameterDict({"a": 1}), TypeError, "ParameterDict: expected every item to be a Parameter, got int"),
+        (
+            lambda: nn.ParameterDict({"a": 1}),
+            TypeError,
+            "ParameterDict: expected every item to be a Parameter, got int",
+        ),
     ],
-)  # fmt: skip
+)
 def test_errors(action, error, message):
     with pytest.raises(error, match=message):
         action()

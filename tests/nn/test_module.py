@@ -41,8 +41,12 @@ class Net(nn.Module):
 def test_registration_and_names():
     net = Net()
     assert [n for n, _ in net.named_parameters()] == [
-        "first.weight", "rest.0.weight", "rest.0.bias", "rest.2.weight", "rest.2.bias",
-    ]  # fmt: skip
+        "first.weight",
+        "rest.0.weight",
+        "rest.0.bias",
+        "rest.2.weight",
+        "rest.2.bias",
+    ]
     assert [n for n, _ in net.named_modules()] == ["", "first", "rest", "rest.0", "rest.1", "rest.2"]
     assert [n for n, _ in net.named_buffers()] == ["first.seen", "first.scratch"]
     assert [n for n, _ in net.named_children()] == ["first", "rest"]
@@ -76,12 +80,20 @@ def test_a_shared_parameter_is_listed_once_and_saved_under_both_names():
 @pytest.mark.parametrize(
     ("action", "error", "message"),
     [
-        (lambda n: setattr(n.first, "weight", 3), TypeError, "Scale: expected a Parameter or None for 'weight', got int"),
+        (
+            lambda n: setattr(n.first, "weight", 3),
+            TypeError,
+            "Scale: expected a Parameter or None for 'weight', got int",
+        ),
         (lambda n: setattr(n, "first", 3), TypeError, "Net: expected a Module or None for 'first', got int"),
         (lambda n: n.missing, AttributeError, "Net has no attribute 'missing'"),
         (lambda n: n.register_buffer("a.b", np.ones(1)), ValueError, "expected a name without dots, got 'a.b'"),
         (lambda n: n.register_buffer("plain", np.ones(1)), KeyError, "expected a new name, got 'plain'"),
-        (lambda n: n.register_buffer("new", np.array(["x"])), TypeError, "expected buffer 'new' to be an array of numbers"),
+        (
+            lambda n: n.register_buffer("new", np.array(["x"])),
+            TypeError,
+            "expected buffer 'new' to be an array of numbers",
+        ),
         (lambda n: n.register_parameter("new", np.ones(1)), TypeError, "expected 'new' to be a Parameter or None"),
         (lambda n: n.add_module("new", 3), TypeError, "expected 'new' to be a Module or None, got int"),
         (lambda n: n.get_submodule("rest.9"), AttributeError, "no module named 'rest.9'"),
@@ -89,11 +101,15 @@ def test_a_shared_parameter_is_listed_once_and_saved_under_both_names():
         (lambda n: n.to("cuda"), ValueError, "Net.to: expected device to be None or 'cpu', got 'cuda'"),
         (lambda n: n.to(np.int32), TypeError, "Net.to: expected dtype to be float32 or float64"),
         (lambda n: n.register_forward_hook(3), TypeError, "hook: expected a callable, got int"),
-        (lambda n: n.predict(3.0), ValueError, r"Net.predict: expected an array of shape \(N, ...\), got a single number"),
+        (
+            lambda n: n.predict(3.0),
+            ValueError,
+            r"Net.predict: expected an array of shape \(N, ...\), got a single number",
+        ),
         (lambda n: n.predict(np.ones((2, 3)), 0), ValueError, "Net.predict: expected batch_size to be an integer >= 1"),
         (lambda n: nn.Module()(1), NotImplementedError, "Module: expected a forward method, got none"),
     ],
-)  # fmt: skip
+)
 def test_errors(action, error, message):
     with pytest.raises(error, match=message):
         action(Net())

@@ -62,9 +62,7 @@ class ActivationOps:
         """``min(max(x, low), high)``."""
         return np.clip(x, low, high)
 
-    def hardtanh_backward(
-        self, gy: np.ndarray, x: np.ndarray, low: float, high: float
-    ) -> np.ndarray:
+    def hardtanh_backward(self, gy: np.ndarray, x: np.ndarray, low: float, high: float) -> np.ndarray:
         """The gradient passes strictly inside the limits (and where x is NaN)."""
         return np.where((x <= low) | (x >= high), 0, gy)
 
@@ -97,9 +95,7 @@ class ActivationOps:
         return np.where(x > 0, scale * x, (scale * alpha) * np.expm1(rate * np.minimum(x, 0)))
 
     @_quiet
-    def elu_backward(
-        self, gy: np.ndarray, x: np.ndarray, alpha: float, scale: float, rate: float
-    ) -> np.ndarray:
+    def elu_backward(self, gy: np.ndarray, x: np.ndarray, alpha: float, scale: float, rate: float) -> np.ndarray:
         slope = np.where(x > 0, scale, (scale * alpha * rate) * np.exp(rate * np.minimum(x, 0)))
         return gy * slope
 
@@ -131,9 +127,7 @@ class ActivationOps:
         return np.where(z > threshold, x, _softplus(z) / beta)
 
     @_quiet
-    def softplus_backward(
-        self, gy: np.ndarray, x: np.ndarray, beta: float, threshold: float
-    ) -> np.ndarray:
+    def softplus_backward(self, gy: np.ndarray, x: np.ndarray, beta: float, threshold: float) -> np.ndarray:
         z = beta * x
         return np.where(z > threshold, gy, gy * _sigmoid_pair(z)[0])
 
@@ -230,9 +224,7 @@ class ActivationOps:
             index[better] = k
         return y, index
 
-    def maxout_backward(
-        self, gy: np.ndarray, index: np.ndarray, pieces: int, axis: int
-    ) -> np.ndarray:
+    def maxout_backward(self, gy: np.ndarray, index: np.ndarray, pieces: int, axis: int) -> np.ndarray:
         shape = gy.shape[:axis] + (gy.shape[axis] * pieces,) + gy.shape[axis + 1 :]
         gx = np.empty(shape, gy.dtype)
         groups = _groups(gx, pieces, axis)

@@ -27,6 +27,4 @@ class EmbeddingOps:
 def check_index(owner: str, index: np.ndarray, num: int, name: str = "index") -> None:
     """IndexError unless `index` lies in [0, num): NumPy would count negatives from the end."""
     if index.size and (index.min() < 0 or index.max() >= num):
-        raise IndexError(
-            f"{owner}: expected {name} in [0, {num}), got values in [{index.min()}, {index.max()}]"
-        )
+        raise IndexError(f"{owner}: expected {name} in [0, {num}), got values in [{index.min()}, {index.max()}]")

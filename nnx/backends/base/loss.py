@@ -51,9 +51,7 @@ class LossOps:
         return np.where(d < delta, 0.5 * d * d, delta * (d - 0.5 * delta))
 
     @_quiet
-    def huber_backward(
-        self, gy: np.ndarray, x: np.ndarray, t: np.ndarray, delta: float
-    ) -> np.ndarray:
+    def huber_backward(self, gy: np.ndarray, x: np.ndarray, t: np.ndarray, delta: float) -> np.ndarray:
         return gy * np.clip(x - t, -delta, delta)
 
     @_quiet
@@ -76,9 +74,7 @@ class LossOps:
         return gx, gt
 
     @_quiet
-    def bce_with_logits(
-        self, x: np.ndarray, t: np.ndarray, pos_weight: np.ndarray | None
-    ) -> np.ndarray:
+    def bce_with_logits(self, x: np.ndarray, t: np.ndarray, pos_weight: np.ndarray | None) -> np.ndarray:
         """``c |x| + log(1 + exp(-|x|))``: `bce` of the sigmoid of x, without its rounding.
 
         c is how far the target is on the other side: 1 - t for x > 0, else t. `pos_weight`, which
@@ -223,9 +219,7 @@ class LossOps:
             return np.zeros(len(x), x.dtype)
         return np.where(labels < 0, 0, -x[np.arange(len(x)), labels])
 
-    def nll_backward(
-        self, gy: np.ndarray, labels: np.ndarray, shape: tuple[int, int]
-    ) -> np.ndarray:
+    def nll_backward(self, gy: np.ndarray, labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         gx = np.zeros(shape, gy.dtype)
         if gx.size:
             gx[np.arange(len(gx)), labels] = -gy
@@ -233,9 +227,7 @@ class LossOps:
         return gx
 
     @_quiet
-    def multiclass_hinge(
-        self, x: np.ndarray, labels: np.ndarray, p: int, margin: float
-    ) -> np.ndarray:
+    def multiclass_hinge(self, x: np.ndarray, labels: np.ndarray, p: int, margin: float) -> np.ndarray:
         """``sum(max(0, margin + x[j] - x[label])^p)`` over the classes j other than the label, for
         each row.
         """

@@ -44,9 +44,7 @@ class ActivationKernels(ActivationOps):
             return super().hardtanh(x, low, high)
         return _forward(_activation.hardtanh, x, 1, low, high)
 
-    def hardtanh_backward(
-        self, gy: np.ndarray, x: np.ndarray, low: float, high: float
-    ) -> np.ndarray:
+    def hardtanh_backward(self, gy: np.ndarray, x: np.ndarray, low: float, high: float) -> np.ndarray:
         if not has_kernel(gy, x):
             return super().hardtanh_backward(gy, x, low, high)
         return _backward(_activation.hardtanh_backward, gy, x, 1, low, high)
@@ -56,9 +54,7 @@ class ActivationKernels(ActivationOps):
             return super().elu(x, alpha, scale, rate)
         return _forward(_activation.elu, x, 4, alpha, scale, rate)
 
-    def elu_backward(
-        self, gy: np.ndarray, x: np.ndarray, alpha: float, scale: float, rate: float
-    ) -> np.ndarray:
+    def elu_backward(self, gy: np.ndarray, x: np.ndarray, alpha: float, scale: float, rate: float) -> np.ndarray:
         if not has_kernel(gy, x):
             return super().elu_backward(gy, x, alpha, scale, rate)
         return _backward(_activation.elu_backward, gy, x, 5, alpha, scale, rate)
@@ -88,9 +84,7 @@ class ActivationKernels(ActivationOps):
             return super().softplus(x, beta, threshold)
         return _forward(_activation.softplus, x, 8, beta, threshold)
 
-    def softplus_backward(
-        self, gy: np.ndarray, x: np.ndarray, beta: float, threshold: float
-    ) -> np.ndarray:
+    def softplus_backward(self, gy: np.ndarray, x: np.ndarray, beta: float, threshold: float) -> np.ndarray:
         if not has_kernel(gy, x):
             return super().softplus_backward(gy, x, beta, threshold)
         return _backward(_activation.softplus_backward, gy, x, 6, beta, threshold)
@@ -158,9 +152,7 @@ def _forward(kernel: Callable[..., None], x: np.ndarray, cost: float, *parameter
     return y
 
 
-def _backward(
-    kernel: Callable[..., None], gy: np.ndarray, saved: np.ndarray, cost: float, *parameters: Any
-) -> Any:
+def _backward(kernel: Callable[..., None], gy: np.ndarray, saved: np.ndarray, cost: float, *parameters: Any) -> Any:
     saved = dense(saved)
     gx = empty_like(saved)
     kernel(like(gy, saved), saved, gx, *parameters, threads_for(saved.size, cost))
@@ -189,9 +181,7 @@ def _forward_rows(kernel: Callable[..., None], x: np.ndarray, axis: int) -> np.n
     return _unrows(y, x.shape, axis)
 
 
-def _backward_rows(
-    kernel: Callable[..., None], gy: np.ndarray, y: np.ndarray, axis: int, cost: float
-) -> np.ndarray:
+def _backward_rows(kernel: Callable[..., None], gy: np.ndarray, y: np.ndarray, axis: int, cost: float) -> np.ndarray:
     rows = _rows(y, axis)
     gx = empty_like(rows)
     kernel(_rows(gy, axis), rows, gx, threads_for(y.size, cost))

@@ -41,16 +41,12 @@ class LossKernels(LossOps):
             return super().huber(x, t, delta)
         return _forward(_loss.huber, x, t, 1, delta)
 
-    def huber_backward(
-        self, gy: np.ndarray, x: np.ndarray, t: np.ndarray, delta: float
-    ) -> np.ndarray:
+    def huber_backward(self, gy: np.ndarray, x: np.ndarray, t: np.ndarray, delta: float) -> np.ndarray:
         if not has_kernel(x, t):
             return super().huber_backward(gy, x, t, delta)
         return _backward(_loss.huber_backward, gy, x, t, 1, delta)
 
-    def bce_with_logits(
-        self, x: np.ndarray, t: np.ndarray, pos_weight: np.ndarray | None
-    ) -> np.ndarray:
+    def bce_with_logits(self, x: np.ndarray, t: np.ndarray, pos_weight: np.ndarray | None) -> np.ndarray:
         if pos_weight is not None or not has_kernel(x, t):
             return super().bce_with_logits(x, t, pos_weight)
         return _forward(_loss.bce_with_logits, x, t, 8)
@@ -101,9 +97,7 @@ def _is_int64(labels: np.ndarray) -> bool:
     return labels.dtype == np.int64 and labels.dtype.isnative and labels.flags.aligned
 
 
-def _forward(
-    kernel: Callable[..., None], x: np.ndarray, t: np.ndarray, cost: float, *parameters: Any
-) -> np.ndarray:
+def _forward(kernel: Callable[..., None], x: np.ndarray, t: np.ndarray, cost: float, *parameters: Any) -> np.ndarray:
     x = dense(x)
     y = empty_like(x)
     kernel(x, like(t, x), y, *parameters, threads_for(x.size, cost))

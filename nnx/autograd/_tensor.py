@@ -43,9 +43,7 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         array = _to_array("Tensor", data)
         if requires_grad and array.dtype not in _FLOATS:
-            raise TypeError(
-                f"Tensor: expected float32 or float64 data for requires_grad=True, got {array.dtype}"
-            )
+            raise TypeError(f"Tensor: expected float32 or float64 data for requires_grad=True, got {array.dtype}")
         self.data = array
         self.requires_grad = bool(requires_grad)
         self.grad = None
@@ -105,13 +103,9 @@ class Tensor:
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Switch gradient recording for a leaf, in place."""
         if self._node is not None:
-            raise RuntimeError(
-                "Tensor.requires_grad_: expected a leaf, got the result of an operation. Use detach()"
-            )
+            raise RuntimeError("Tensor.requires_grad_: expected a leaf, got the result of an operation. Use detach()")
         if requires_grad and self.dtype not in _FLOATS:
-            raise TypeError(
-                f"Tensor.requires_grad_: expected float32 or float64 data, got {self.dtype}"
-            )
+            raise TypeError(f"Tensor.requires_grad_: expected float32 or float64 data, got {self.dtype}")
         self.requires_grad = bool(requires_grad)
         return self
 
@@ -146,9 +140,7 @@ class Tensor:
             g = gradient.data if isinstance(gradient, Tensor) else gradient
             g = np.asarray(g)
             if g.shape != self.shape:
-                raise ValueError(
-                    f"Tensor.backward: expected gradient of shape {self.shape}, got {g.shape}"
-                )
+                raise ValueError(f"Tensor.backward: expected gradient of shape {self.shape}, got {g.shape}")
             g = g.astype(self.dtype, copy=False)
         if self._node is None:
             engine._accumulate(self, g, shared=True)
@@ -556,10 +548,7 @@ def record(y: Any, grad: Callable[..., tuple], inputs: tuple, *saved: Any) -> Te
     needs = tuple([i is not None and i.requires_grad for i in inputs])
     if True in needs:
         parents = tuple(
-            [
-                (i._node if i._node is not None else i) if need else None
-                for i, need in zip(inputs, needs, strict=True)
-            ]
+            [(i._node if i._node is not None else i) if need else None for i, need in zip(inputs, needs, strict=True)]
         )
         t._node = Node(grad, parents, needs, saved, t.data)
         t.requires_grad = True
@@ -571,9 +560,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     if g.shape == shape:
         return g
     extra = g.ndim - len(shape)
-    axes = tuple(range(extra)) + tuple(
-        i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1
-    )
+    axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
     return g.sum(axis=axes, keepdims=True).reshape(shape)
 
 
