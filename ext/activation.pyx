@@ -21,11 +21,18 @@ ctypedef void (*map1_f64)(const double *, double *, Py_ssize_t, const double *) 
 ctypedef void (*map2_f32)(const float *, const float *, float *, Py_ssize_t, const float *) noexcept nogil
 ctypedef void (*map2_f64)(const double *, const double *, double *, Py_ssize_t, const double *) noexcept nogil
 
-# the same for rows of n elements
-ctypedef void (*rows1_f32)(const float *, float *, Py_ssize_t, Py_ssize_t) noexcept nogil
-ctypedef void (*rows1_f64)(const double *, double *, Py_ssize_t, Py_ssize_t) noexcept nogil
-ctypedef void (*rows2_f32)(const float *, const float *, float *, Py_ssize_t, Py_ssize_t) noexcept nogil
-ctypedef void (*rows2_f64)(const double *, const double *, double *, Py_ssize_t, Py_ssize_t) noexcept nogil
+# the same for slices of an array (outer, n, inner): first slice, number of slices, n, inner
+ctypedef void (*slices1_f32)(
+    const float *, float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+ctypedef void (*slices1_f64)(
+    const double *, double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+ctypedef void (*slices2_f32)(
+    const float *, const float *, float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+ctypedef void (*slices2_f64)(
+    const double *, const double *, double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+
+cdef enum:
+    SHORT = 256  # as in ext/simd/rows.h: longer slices must be rows
 
 cdef extern from "table.h" nogil:
     struct nnx_activation:
@@ -39,10 +46,10 @@ cdef extern from "table.h" nogil:
         map2_f64 sigmoid_backward_f64, tanh_backward_f64, softplus_backward_f64, silu_backward_f64
         map2_f32 mish_backward_f32, gelu_backward_f32, gelu_tanh_backward_f32
         map2_f64 mish_backward_f64, gelu_backward_f64, gelu_tanh_backward_f64
-        rows1_f32 softmax_f32, log_softmax_f32
-        rows1_f64 softmax_f64, log_softmax_f64
-        rows2_f32 softmax_backward_f32, log_softmax_backward_f32
-        rows2_f64 softmax_backward_f64, log_softmax_backward_f64
+        slices1_f32 softmax_f32, log_softmax_f32
+        slices1_f64 softmax_f64, log_softmax_f64
+        slices2_f32 softmax_backward_f32, log_softmax_backward_f32
+        slices2_f64 softmax_backward_f64, log_softmax_backward_f64
         void (*dropout_f32)(
             const float *x, const unsigned char *keep, float *y, Py_ssize_t n, float scale) noexcept nogil
         void (*dropout_f64)(
@@ -251,113 +258,132 @@ def gelu_tanh_backward(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gx, int num_th
     _map2("gelu_tanh_backward", k.gelu_tanh_backward_f32, k.gelu_tanh_backward_f64, gy, "x", x, gx, num_threads)
 
 
-# -- over rows -----------------------------------------------------------------------------------
+# -- over slices of an array (outer, n, inner) ---------------------------------------------------
 
 
-cdef inline Py_ssize_t _rows_per_block(Py_ssize_t n) noexcept nogil:
-    return BLOCK // n if n < BLOCK else 1
+cdef int _check_slices(cnp.ndarray x, str name, str argument) except -1:
+    """C-contiguous with three dimensions; slices longer than SHORT are rows."""
+    check_ndim(x, 3, name, argument)
+    if cnp.PyArray_DIM(x, 1) > SHORT and cnp.PyArray_DIM(x, 2) != 1:
+        raise ValueError(
+            f"{name}: expected {argument} of shape (outer, n, 1) for n > {SHORT}, got shape {(<object> x).shape}"
+        )
+    return 0
+
+
+cdef int _check_same_shape(cnp.ndarray a, cnp.ndarray ref, str name, str argument) except -1:
+    check_ndim(a, 3, name, argument)
+    cdef int axis
+    for axis in range(3):
+        check_dim(a, axis, cnp.PyArray_DIM(ref, axis), name, argument)
+    return 0
+
+
+cdef inline Py_ssize_t _slices_per_block(Py_ssize_t n) noexcept nogil:
+    """Whole tiles of 16 slices, about BLOCK elements."""
+    cdef Py_ssize_t slices = BLOCK // n
+    return slices // 16 * 16 if slices >= 16 else (16 if n <= SHORT else (slices if slices > 0 else 1))
 
 
 cdef inline Py_ssize_t _smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return a if a < b else b
 
 
-cdef int _rows1(
-    str name, rows1_f32 f32, rows1_f64 f64, cnp.ndarray x, cnp.ndarray y, int num_threads
+cdef int _slices1(
+    str name, slices1_f32 f32, slices1_f64 f64, cnp.ndarray x, cnp.ndarray y, int num_threads
 ) except -1:
-    """x and y (rows, n), C-contiguous; they may be the same array."""
+    """y shares no memory with x."""
     cdef int kind = real_type(x, name, "x")
-    check_ndim(x, 2, name, "x")
-    check_ndim(y, 2, name, "y")
-    cdef Py_ssize_t rows = cnp.PyArray_DIM(x, 0), n = cnp.PyArray_DIM(x, 1)
-    check_dim(y, 0, rows, name, "y")
-    cdef void *source = input_pointer(x, kind, rows * n, name, "x")
-    cdef void *target = output_pointer(y, kind, rows * n, name, "y")
+    _check_slices(x, name, "x")
+    _check_same_shape(y, x, name, "y")
+    cdef Py_ssize_t outer = cnp.PyArray_DIM(x, 0), n = cnp.PyArray_DIM(x, 1), inner = cnp.PyArray_DIM(x, 2)
+    cdef void *source = input_pointer(x, kind, outer * n * inner, name, "x")
+    cdef void *target = output_pointer(y, kind, outer * n * inner, name, "y")
     check_threads(num_threads, name)
-    if rows * n == 0:
+    if outer * n * inner == 0:
         return 0
     with nogil:
         if kind == cnp.NPY_FLOAT:
-            _run_rows1(<void *> f32, <const float *> source, <float *> target, rows, n, num_threads)
+            _run_slices1(<void *> f32, <const float *> source, <float *> target, outer, n, inner, num_threads)
         else:
-            _run_rows1(<void *> f64, <const double *> source, <double *> target, rows, n, num_threads)
+            _run_slices1(<void *> f64, <const double *> source, <double *> target, outer, n, inner, num_threads)
     return 0
 
 
-cdef void _run_rows1(
-    void *kernel, const real *x, real *y, Py_ssize_t rows, Py_ssize_t n, int threads
+cdef void _run_slices1(
+    void *kernel, const real *x, real *y, Py_ssize_t outer, Py_ssize_t n, Py_ssize_t inner, int threads
 ) noexcept nogil:
-    cdef Py_ssize_t step = _rows_per_block(n), b, r
-    for b in prange((rows + step - 1) // step, num_threads=threads, schedule="static"):
-        r = b * step
+    cdef Py_ssize_t slices = outer * inner, step = _slices_per_block(n), b, s
+    for b in prange((slices + step - 1) // step, num_threads=threads, schedule="static"):
+        s = b * step
         if real is float:
-            (<rows1_f32> kernel)(x + r * n, y + r * n, _smaller(step, rows - r), n)
+            (<slices1_f32> kernel)(x, y, s, _smaller(step, slices - s), n, inner)
         else:
-            (<rows1_f64> kernel)(x + r * n, y + r * n, _smaller(step, rows - r), n)
+            (<slices1_f64> kernel)(x, y, s, _smaller(step, slices - s), n, inner)
 
 
-cdef int _rows2(
-    str name, rows2_f32 f32, rows2_f64 f64, cnp.ndarray gy, cnp.ndarray y, cnp.ndarray gx, int num_threads
+cdef int _slices2(
+    str name, slices2_f32 f32, slices2_f64 f64, cnp.ndarray gy, cnp.ndarray y, cnp.ndarray gx, int num_threads
 ) except -1:
-    """gy, y and gx (rows, n), C-contiguous; gx shares no memory with the others."""
+    """gx shares no memory with gy and y."""
     cdef int kind = real_type(y, name, "y")
-    check_ndim(y, 2, name, "y")
-    check_ndim(gy, 2, name, "gy")
-    check_ndim(gx, 2, name, "gx")
-    cdef Py_ssize_t rows = cnp.PyArray_DIM(y, 0), n = cnp.PyArray_DIM(y, 1)
-    check_dim(gy, 0, rows, name, "gy")
-    check_dim(gx, 0, rows, name, "gx")
-    cdef void *known = input_pointer(y, kind, rows * n, name, "y")
-    cdef void *source = input_pointer(gy, kind, rows * n, name, "gy")
-    cdef void *target = output_pointer(gx, kind, rows * n, name, "gx")
+    _check_slices(y, name, "y")
+    _check_same_shape(gy, y, name, "gy")
+    _check_same_shape(gx, y, name, "gx")
+    cdef Py_ssize_t outer = cnp.PyArray_DIM(y, 0), n = cnp.PyArray_DIM(y, 1), inner = cnp.PyArray_DIM(y, 2)
+    cdef void *known = input_pointer(y, kind, outer * n * inner, name, "y")
+    cdef void *source = input_pointer(gy, kind, outer * n * inner, name, "gy")
+    cdef void *target = output_pointer(gx, kind, outer * n * inner, name, "gx")
     check_threads(num_threads, name)
-    if rows * n == 0:
+    if outer * n * inner == 0:
         return 0
     with nogil:
         if kind == cnp.NPY_FLOAT:
-            _run_rows2(
-                <void *> f32, <const float *> source, <const float *> known, <float *> target, rows, n, num_threads
+            _run_slices2(
+                <void *> f32, <const float *> source, <const float *> known, <float *> target, outer, n, inner,
+                num_threads,
             )
         else:
-            _run_rows2(
-                <void *> f64, <const double *> source, <const double *> known, <double *> target, rows, n,
+            _run_slices2(
+                <void *> f64, <const double *> source, <const double *> known, <double *> target, outer, n, inner,
                 num_threads,
             )
     return 0
 
 
-cdef void _run_rows2(
-    void *kernel, const real *gy, const real *y, real *gx, Py_ssize_t rows, Py_ssize_t n, int threads
+cdef void _run_slices2(
+    void *kernel, const real *gy, const real *y, real *gx, Py_ssize_t outer, Py_ssize_t n, Py_ssize_t inner,
+    int threads,
 ) noexcept nogil:
-    cdef Py_ssize_t step = _rows_per_block(n), b, r
-    for b in prange((rows + step - 1) // step, num_threads=threads, schedule="static"):
-        r = b * step
+    cdef Py_ssize_t slices = outer * inner, step = _slices_per_block(n), b, s
+    for b in prange((slices + step - 1) // step, num_threads=threads, schedule="static"):
+        s = b * step
         if real is float:
-            (<rows2_f32> kernel)(gy + r * n, y + r * n, gx + r * n, _smaller(step, rows - r), n)
+            (<slices2_f32> kernel)(gy, y, gx, s, _smaller(step, slices - s), n, inner)
         else:
-            (<rows2_f64> kernel)(gy + r * n, y + r * n, gx + r * n, _smaller(step, rows - r), n)
+            (<slices2_f64> kernel)(gy, y, gx, s, _smaller(step, slices - s), n, inner)
 
 
 def softmax(cnp.ndarray x, cnp.ndarray y, int num_threads):
-    """y = exp(x) / sum(exp(x)) over each row"""
-    _rows1("softmax", _kernels().softmax_f32, _kernels().softmax_f64, x, y, num_threads)
+    """y = exp(x) / sum(exp(x)) over the middle axis"""
+    _slices1("softmax", _kernels().softmax_f32, _kernels().softmax_f64, x, y, num_threads)
 
 
 def softmax_backward(cnp.ndarray gy, cnp.ndarray y, cnp.ndarray gx, int num_threads):
     """gx = y (gy - sum(gy y))"""
     cdef const nnx_activation *k = _kernels()
-    _rows2("softmax_backward", k.softmax_backward_f32, k.softmax_backward_f64, gy, y, gx, num_threads)
+    _slices2("softmax_backward", k.softmax_backward_f32, k.softmax_backward_f64, gy, y, gx, num_threads)
 
 
 def log_softmax(cnp.ndarray x, cnp.ndarray y, int num_threads):
-    """y = x - log(sum(exp(x))) over each row; y shares no memory with x"""
-    _rows1("log_softmax", _kernels().log_softmax_f32, _kernels().log_softmax_f64, x, y, num_threads)
+    """y = x - log(sum(exp(x))) over the middle axis"""
+    _slices1("log_softmax", _kernels().log_softmax_f32, _kernels().log_softmax_f64, x, y, num_threads)
 
 
 def log_softmax_backward(cnp.ndarray gy, cnp.ndarray y, cnp.ndarray gx, int num_threads):
     """gx = gy - exp(y) sum(gy)"""
     cdef const nnx_activation *k = _kernels()
-    _rows2(
+    _slices2(
         "log_softmax_backward", k.log_softmax_backward_f32, k.log_softmax_backward_f64, gy, y, gx, num_threads
     )
 

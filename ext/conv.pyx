@@ -120,7 +120,9 @@ cdef int _geometry(tuple stride, tuple padding, tuple dilation, str kernel, Geom
         g.stride[axis] = 1 if axis < 3 - n else stride[axis - 3 + n]
         g.padding[axis] = 0 if axis < 3 - n else padding[axis - 3 + n]
         g.dilation[axis] = 1 if axis < 3 - n else dilation[axis - 3 + n]
-        if not (1 <= g.stride[axis] <= LARGEST and 0 <= g.padding[axis] <= LARGEST and 1 <= g.dilation[axis] <= LARGEST):
+        if not (
+            1 <= g.stride[axis] <= LARGEST and 0 <= g.padding[axis] <= LARGEST and 1 <= g.dilation[axis] <= LARGEST
+        ):
             raise ValueError(
                 f"{kernel}: expected stride and dilation >= 1 and padding >= 0, got {stride}, {dilation}, {padding}"
             )

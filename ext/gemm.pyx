@@ -1,8 +1,8 @@
 """Matrix products: BLAS for small ones, the tile kernels of ext/simd/gemm.h for the rest.
 
-BLAS is SciPy's (``scipy.linalg.cython_blas``), bound at the first product that needs it, since loading it costs more than
-all of nnx. It is called only below the size at which OpenBLAS stays on one thread: its idle workers would spin beside
-ours. Larger products are cut into fixed tiles, so that the bits do not depend on the number of threads.
+BLAS is SciPy's (``scipy.linalg.cython_blas``), bound at the first product that needs it, since loading it costs more
+than all of nnx. It is called only below the size at which OpenBLAS stays on one thread: its idle workers would spin
+beside ours. Larger products are cut into fixed tiles, so that the bits do not depend on the number of threads.
 """
 
 cimport numpy as cnp
@@ -10,7 +10,7 @@ from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from cython.parallel cimport prange
 
 from nnx._ext.common cimport (
-    _shape, check_ndim, check_threads, check_writeable, input_pointer, output_pointer, real, real_type,
+    _shape, check_dim, check_ndim, check_threads, check_writeable, input_pointer, output_pointer, real, real_type,
 )
 from nnx._ext.memory cimport empty_array, give_workspace, take_workspace
 from nnx._ext.simd cimport table
@@ -174,7 +174,9 @@ cdef inline bint _fits_blas(Matrix *a) noexcept nogil:
     return a.cs >= a.rows and a.cs >= 1
 
 
-cpdef product(cnp.ndarray a, cnp.ndarray b, cnp.ndarray c, cnp.ndarray bias, int num_threads, str method="auto"):
+cpdef product(
+    cnp.ndarray a, cnp.ndarray b, cnp.ndarray c, cnp.ndarray bias, int num_threads, str method="auto"
+):
     """c = a b + bias, for 2-D arrays of one float type, each contiguous along one of its axes.
 
     a (M, K), b (K, N), c (M, N), bias (N,) contiguous or None. c must not overlap a or b.
@@ -198,7 +200,9 @@ cpdef product(cnp.ndarray a, cnp.ndarray b, cnp.ndarray c, cnp.ndarray bias, int
         if real_type(bias, "gemm", "bias") != kind or cnp.PyArray_DIM(bias, 0) != C.columns or (
             not cnp.PyArray_IS_C_CONTIGUOUS(bias)
         ):
-            raise ValueError(f"gemm: expected a contiguous bias of {C.columns} numbers like c, got shape {_shape(bias)}")
+            raise ValueError(
+                f"gemm: expected a contiguous bias of {C.columns} numbers like c, got shape {_shape(bias)}"
+            )
         bias_data = cnp.PyArray_DATA(bias)
     cdef int how = {"auto": AUTO, "blas": BLAS, "kernel": KERNEL}.get(method, -1) if method != "auto" else AUTO
     if how < 0:
@@ -246,7 +250,7 @@ cdef int _product(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bia
     cdef bint small = <double> A.rows * A.columns * B.columns <= BLAS_LIMIT
     cdef bint blas = _fits_blas(&A) and _fits_blas(&B) and _fits_blas(&C) and A.columns > 0
     if method == KERNEL or (method == AUTO and not small):
-        blas = False  # beyond one BLAS call our kernels win, at every level: benchmarks/NOTES.md has the table
+        blas = False  # beyond one BLAS call our kernels win at every level: see benchmarks/NOTES.md
     if A.rows <= 2 and not small and method == AUTO and A.columns > 0:
         if _few_rows[real](A, B, C, column_bias, row_bias, num_threads):
             return 0
@@ -415,3 +419,39 @@ cdef int _column_sums(const real *a, Py_ssize_t rows, Py_ssize_t columns, real *
                 out[c] = out[c] + partial[b * columns + c]
     give_workspace(partial)
     return 0
+
+
+# -- transposition -----------------------------------------------------------------------------------
+
+cdef enum:
+    SLAB = 256  # rows of the result per task
+
+
+def transpose(cnp.ndarray a, cnp.ndarray out, int num_threads):
+    """out[n, q, p] = a[n, p, q] for C-contiguous arrays: from channels-first images to channels-last ones, or back."""
+    cdef int kind = real_type(a, "transpose", "a")
+    check_threads(num_threads, "transpose")
+    check_ndim(a, 3, "transpose", "a")
+    check_ndim(out, 3, "transpose", "out")
+    cdef Py_ssize_t N = cnp.PyArray_DIM(a, 0), P = cnp.PyArray_DIM(a, 1), Q = cnp.PyArray_DIM(a, 2)
+    check_dim(out, 0, N, "transpose", "out")
+    check_dim(out, 1, Q, "transpose", "out")
+    check_dim(out, 2, P, "transpose", "out")
+    cdef void *x = input_pointer(a, kind, N * P * Q, "transpose", "a")
+    cdef void *y = output_pointer(out, kind, N * P * Q, "transpose", "out")
+    if kind == cnp.NPY_FLOAT:
+        _transpose[float](<float *> x, <float *> y, N, P, Q, num_threads)
+    else:
+        _transpose[double](<double *> x, <double *> y, N, P, Q, num_threads)
+
+
+cdef void _transpose(const real *x, real *y, Py_ssize_t N, Py_ssize_t P, Py_ssize_t Q, int num_threads) noexcept:
+    cdef const nnx_gemm *kernels = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t slabs = (Q + SLAB - 1) // SLAB, t, n, q
+    for t in prange(N * slabs, nogil=True, num_threads=num_threads, schedule="static"):
+        n = t // slabs
+        q = t % slabs * SLAB
+        if real is float:
+            kernels.transpose_f32(min(SLAB, Q - q), P, x + n * P * Q + q, Q, y + n * P * Q + q * P, P)
+        else:
+            kernels.transpose_f64(min(SLAB, Q - q), P, x + n * P * Q + q, Q, y + n * P * Q + q * P, P)

@@ -157,7 +157,9 @@ cdef int _check_labels(const int64_t *labels, Py_ssize_t rows, Py_ssize_t n, str
 
 
 cdef inline Py_ssize_t _rows_per_block(Py_ssize_t n) noexcept nogil:
-    return BLOCK // n if 0 < n < BLOCK else 1
+    """About BLOCK elements, and whole tiles of 16 rows where there are that many."""
+    cdef Py_ssize_t rows = BLOCK // n if n > 0 else BLOCK
+    return rows // 16 * 16 if rows >= 16 else (rows if rows > 0 else 1)
 
 
 cdef inline Py_ssize_t _smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:

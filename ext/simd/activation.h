@@ -128,46 +128,110 @@ static inline REAL NAME(gelu_tanh_slope)(REAL x)
 MAP1(gelu_tanh, (void)p, NAME(near_below)(a) * NAME(logistic)(NAME(gelu_tanh_argument)(NAME(near)(a))))
 MAP2(gelu_tanh_backward, (void)p, a * NAME(gelu_tanh_slope)(b))
 
-/* -- over rows of n elements -- */
+/* -- over the slices `first`, `first + 1`, ... of an array (outer, n, inner); inner is 1 if n > SHORT -- */
 
-static void NAME(softmax)(const REAL *x, REAL *y, ptrdiff_t rows, ptrdiff_t n)
+static void NAME(softmax)(
+    const REAL *x, REAL *y, ptrdiff_t first, ptrdiff_t count, ptrdiff_t n, ptrdiff_t inner)
 {
-    for (ptrdiff_t r = 0; r < rows; r++, x += n, y += n) {
-        const REAL factor = 1 / NAME(row_exp)(x, y, n, NAME(row_max)(x, n));
-        for (ptrdiff_t j = 0; j < n; j++)
-            y[j] *= factor;
+    REAL tile[SHORT * TILE], top[TILE], total[TILE];
+    ptrdiff_t offset[TILE];
+    for (ptrdiff_t s = first; n > SHORT && s < first + count; s++) {
+        const REAL factor = 1 / NAME(row_exp)(x + s * n, y + s * n, n, NAME(row_max)(x + s * n, n));
+        for (ptrdiff_t k = 0; k < n; k++)
+            y[s * n + k] *= factor;
+    }
+    for (ptrdiff_t s = first; n <= SHORT && s < first + count; s += TILE) {
+        const int slices = NAME(tile_at)(s, first + count, n, inner, offset);
+        NAME(gather)(x, offset, n, inner, tile);
+        NAME(tile_max)(tile, n, top);
+        NAME(tile_exp)(tile, n, top, total);
+        for (int j = 0; j < TILE; j++)
+            total[j] = 1 / total[j];
+        for (ptrdiff_t k = 0; k < n; k++)
+            for (int j = 0; j < TILE; j++)
+                tile[k * TILE + j] *= total[j];
+        NAME(scatter)(tile, offset, slices, n, inner, y);
     }
 }
 
 /* gx = y (gy - sum(gy y)) */
-static void NAME(softmax_backward)(const REAL *gy, const REAL *y, REAL *RESTRICT gx, ptrdiff_t rows, ptrdiff_t n)
+static void NAME(softmax_backward)(
+    const REAL *gy, const REAL *y, REAL *RESTRICT gx, ptrdiff_t first, ptrdiff_t count, ptrdiff_t n, ptrdiff_t inner)
 {
-    for (ptrdiff_t r = 0; r < rows; r++, gy += n, y += n, gx += n) {
-        const REAL sum = NAME(row_dot)(gy, y, n);
-        for (ptrdiff_t j = 0; j < n; j++)
-            gx[j] = y[j] * (gy[j] - sum);
+    REAL tile[SHORT * TILE], other[SHORT * TILE], sum[TILE];
+    ptrdiff_t offset[TILE];
+    for (ptrdiff_t s = first; n > SHORT && s < first + count; s++) {
+        const REAL dot = NAME(row_dot)(gy + s * n, y + s * n, n);
+        for (ptrdiff_t k = s * n; k < (s + 1) * n; k++)
+            gx[k] = y[k] * (gy[k] - dot);
+    }
+    for (ptrdiff_t s = first; n <= SHORT && s < first + count; s += TILE) {
+        const int slices = NAME(tile_at)(s, first + count, n, inner, offset);
+        NAME(gather)(gy, offset, n, inner, tile);
+        NAME(gather)(y, offset, n, inner, other);
+        for (int j = 0; j < TILE; j++)
+            sum[j] = 0;
+        for (ptrdiff_t k = 0; k < n; k++)
+            for (int j = 0; j < TILE; j++)
+                sum[j] = NAME(fma)(tile[k * TILE + j], other[k * TILE + j], sum[j]);
+        for (ptrdiff_t k = 0; k < n; k++)
+            for (int j = 0; j < TILE; j++)
+                tile[k * TILE + j] = other[k * TILE + j] * (tile[k * TILE + j] - sum[j]);
+        NAME(scatter)(tile, offset, slices, n, inner, gx);
     }
 }
 
-static void NAME(log_softmax)(const REAL *x, REAL *RESTRICT y, ptrdiff_t rows, ptrdiff_t n)
+static void NAME(log_softmax)(
+    const REAL *x, REAL *RESTRICT y, ptrdiff_t first, ptrdiff_t count, ptrdiff_t n, ptrdiff_t inner)
 {
-    for (ptrdiff_t r = 0; r < rows; r++, x += n, y += n) {
-        const REAL top = NAME(row_max)(x, n);
-        const REAL log_total = NAME(log_above)(NAME(row_exp)(x, NULL, n, top));
-        for (ptrdiff_t j = 0; j < n; j++)
-            y[j] = x[j] - top - log_total;
+    REAL tile[SHORT * TILE], scores[SHORT * TILE], top[TILE], total[TILE];
+    ptrdiff_t offset[TILE];
+    for (ptrdiff_t s = first; n > SHORT && s < first + count; s++) {
+        const REAL highest = NAME(row_max)(x + s * n, n);
+        const REAL log_total = NAME(log_above)(NAME(row_exp)(x + s * n, NULL, n, highest));
+        for (ptrdiff_t k = s * n; k < (s + 1) * n; k++)
+            y[k] = x[k] - highest - log_total;
+    }
+    for (ptrdiff_t s = first; n <= SHORT && s < first + count; s += TILE) {
+        const int slices = NAME(tile_at)(s, first + count, n, inner, offset);
+        NAME(gather)(x, offset, n, inner, scores);
+        memcpy(tile, scores, n * TILE * sizeof(REAL));
+        NAME(tile_max)(tile, n, top);
+        NAME(tile_exp)(tile, n, top, total);
+        for (int j = 0; j < TILE; j++)
+            total[j] = NAME(log_above)(total[j]);
+        for (ptrdiff_t k = 0; k < n; k++)
+            for (int j = 0; j < TILE; j++)
+                scores[k * TILE + j] = scores[k * TILE + j] - top[j] - total[j];
+        NAME(scatter)(scores, offset, slices, n, inner, y);
     }
 }
 
 /* gx = gy - exp(y) sum(gy) */
 static void NAME(log_softmax_backward)(
-    const REAL *gy, const REAL *y, REAL *RESTRICT gx, ptrdiff_t rows, ptrdiff_t n)
+    const REAL *gy, const REAL *y, REAL *RESTRICT gx, ptrdiff_t first, ptrdiff_t count, ptrdiff_t n, ptrdiff_t inner)
 {
-    for (ptrdiff_t r = 0; r < rows; r++, gy += n, y += n, gx += n) {
-        const REAL sum = NAME(row_sum)(gy, n);
-        NAME(row_exp)(y, gx, n, 0);
-        for (ptrdiff_t j = 0; j < n; j++)
-            gx[j] = NAME(fma)(-sum, gx[j], gy[j]);
+    REAL tile[SHORT * TILE], other[SHORT * TILE], sum[TILE];
+    ptrdiff_t offset[TILE];
+    for (ptrdiff_t s = first; n > SHORT && s < first + count; s++) {
+        const REAL row_total = NAME(row_sum)(gy + s * n, n, 0);
+        NAME(row_exp)(y + s * n, gx + s * n, n, 0);
+        for (ptrdiff_t k = s * n; k < (s + 1) * n; k++)
+            gx[k] = NAME(fma)(-row_total, gx[k], gy[k]);
+    }
+    for (ptrdiff_t s = first; n <= SHORT && s < first + count; s += TILE) {
+        const int slices = NAME(tile_at)(s, first + count, n, inner, offset);
+        NAME(gather)(gy, offset, n, inner, tile);
+        NAME(gather)(y, offset, n, inner, other);
+        for (int j = 0; j < TILE; j++)
+            sum[j] = 0;
+        for (ptrdiff_t k = 0; k < n; k++)
+            for (int j = 0; j < TILE; j++)
+                sum[j] += tile[k * TILE + j];
+        for (ptrdiff_t k = 0; k < n; k++)
+            for (int j = 0; j < TILE; j++)
+                tile[k * TILE + j] = NAME(fma)(-sum[j], NAME(exp)(other[k * TILE + j]), tile[k * TILE + j]);
+        NAME(scatter)(tile, offset, slices, n, inner, gx);
     }
 }
 

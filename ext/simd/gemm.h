@@ -245,6 +245,26 @@ static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptr
     } while (k < K);
 }
 
+/* to[k * ldt + j] = from[k + j * ld] for `rows` values of k and `columns` values of j: a matrix the other way round. */
+static void NAME(transpose)(ptrdiff_t rows, ptrdiff_t columns, const REAL *from, ptrdiff_t ld, REAL *RESTRICT to,
+                            ptrdiff_t ldt)
+{
+    ptrdiff_t k = 0;
+#if defined(__GNUC__)
+    for (; k + VLEN <= rows; k += VLEN) {
+        ptrdiff_t j = 0;
+        for (; j + VLEN <= columns; j += VLEN)
+            NAME(transpose_square)(from + k + j * ld, ld, to + k * ldt + j, ldt);
+        for (; j < columns; j++)
+            for (ptrdiff_t i = k; i < k + VLEN; i++)
+                to[i * ldt + j] = from[i + j * ld];
+    }
+#endif
+    for (; k < rows; k++)
+        for (ptrdiff_t j = 0; j < columns; j++)
+            to[k * ldt + j] = from[k + j * ld];
+}
+
 /* y[r] = x . W[r] + bias[r] for rows W[r] = W + r * ldw of K contiguous numbers: a product with one row, read once. */
 static void NAME(row_dots)(ptrdiff_t rows, ptrdiff_t K, const REAL *W, ptrdiff_t ldw, const REAL *x, const REAL *bias,
                            REAL *y, ptrdiff_t csy)

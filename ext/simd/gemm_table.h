@@ -8,4 +8,5 @@
     X(void, row_dots, (ptrdiff_t rows, ptrdiff_t K, const REAL *W, ptrdiff_t ldw, const REAL *x, const REAL *bias, \
                        REAL *y, ptrdiff_t csy)) \
     X(void, row_sums, (ptrdiff_t N, ptrdiff_t K, const REAL *x, ptrdiff_t incx, const REAL *B, ptrdiff_t ldb, \
-                       const REAL *bias, REAL *y))
+                       const REAL *bias, REAL *y)) \
+    X(void, transpose, (ptrdiff_t rows, ptrdiff_t columns, const REAL *from, ptrdiff_t ld, REAL *to, ptrdiff_t ldt))

@@ -1,13 +1,87 @@
-/* Sums and maxima over one row, for kernels that include this file once for each REAL.
+/* Softmax and its relatives work on slices of n elements: the rows of a matrix, or the n elements behind each other of an
+ * array (outer, n, inner). For kernels that include this file once for each REAL.
  *
- * A sum is kept in WIDTH parts: element j goes to part j % WIDTH, and the parts are added in a fixed order. So its bits
- * depend on the row alone, not on where it lies.
+ * Short slices are handled TILE at a time: a tile holds element k of all its slices side by side, so that vectors run
+ * across slices and nothing is summed inside a vector. Longer ones must be rows, and vectors run along them; a sum is kept
+ * in WIDTH parts, element j in part j % WIDTH, and the parts are added in a fixed order. Either way the bits of a slice
+ * depend on its own elements only, not on where it lies.
  */
 #include "elementary.h"
 
-#ifndef WIDTH
-#define WIDTH 16
+#ifndef TILE
+#define TILE 16
+#define SHORT 256 /* elements of the longest slice that goes into a tile */
+#define WIDTH 64
 #endif
+
+/* -- tiles -- */
+
+/* Where the slices s, s + 1, ... of an array (outer, n, inner) begin; returns how many there are in front of `end`. The
+ * places behind them repeat the last. */
+static inline int NAME(tile_at)(ptrdiff_t s, ptrdiff_t end, ptrdiff_t n, ptrdiff_t inner, ptrdiff_t *offset)
+{
+    const int slices = end - s < TILE ? (int)(end - s) : TILE;
+    ptrdiff_t i = s % inner, at = s / inner * n * inner + i;
+    for (int j = 0; j < TILE; j++) {
+        offset[j] = at;
+        if (j + 1 < slices) {
+            at++;
+            if (++i == inner) {
+                i = 0;
+                at += (n - 1) * inner;
+            }
+        }
+    }
+    return slices;
+}
+
+static inline void NAME(gather)(
+    const REAL *x, const ptrdiff_t *offset, ptrdiff_t n, ptrdiff_t inner, REAL *RESTRICT tile)
+{
+    if (offset[TILE - 1] - offset[0] == TILE - 1)
+        for (ptrdiff_t k = 0; k < n; k++)
+            memcpy(tile + k * TILE, x + offset[0] + k * inner, TILE * sizeof(REAL));
+    else
+        for (int j = 0; j < TILE; j++)
+            for (ptrdiff_t k = 0; k < n; k++)
+                tile[k * TILE + j] = x[offset[j] + k * inner];
+}
+
+static inline void NAME(scatter)(
+    const REAL *RESTRICT tile, const ptrdiff_t *offset, int slices, ptrdiff_t n, ptrdiff_t inner, REAL *y)
+{
+    if (offset[TILE - 1] - offset[0] == TILE - 1)
+        for (ptrdiff_t k = 0; k < n; k++)
+            memcpy(y + offset[0] + k * inner, tile + k * TILE, TILE * sizeof(REAL));
+    else
+        for (int j = 0; j < slices; j++)
+            for (ptrdiff_t k = 0; k < n; k++)
+                y[offset[j] + k * inner] = tile[k * TILE + j];
+}
+
+/* The largest element of each slice; NaN is passed over. */
+static inline void NAME(tile_max)(const REAL *tile, ptrdiff_t n, REAL *top)
+{
+    for (int j = 0; j < TILE; j++)
+        top[j] = -INFINITY;
+    for (ptrdiff_t k = 0; k < n; k++)
+        for (int j = 0; j < TILE; j++)
+            top[j] = tile[k * TILE + j] > top[j] ? tile[k * TILE + j] : top[j];
+}
+
+/* exp(x - shift) in place, and the sum of each slice */
+static inline void NAME(tile_exp)(REAL *RESTRICT tile, ptrdiff_t n, const REAL *RESTRICT shift, REAL *RESTRICT total)
+{
+    for (int j = 0; j < TILE; j++)
+        total[j] = 0;
+    for (ptrdiff_t k = 0; k < n; k++)
+        for (int j = 0; j < TILE; j++) {
+            tile[k * TILE + j] = NAME(exp)(tile[k * TILE + j] - shift[j]);
+            total[j] += tile[k * TILE + j];
+        }
+}
+
+/* -- long rows -- */
 
 static inline REAL NAME(add_parts)(REAL *part)
 {
@@ -17,7 +91,7 @@ static inline REAL NAME(add_parts)(REAL *part)
     return part[0];
 }
 
-/* The largest element; NaN is passed over, of nothing it is -inf. */
+/* The largest element; NaN is passed over. */
 static inline REAL NAME(row_max)(const REAL *x, ptrdiff_t n)
 {
     REAL part[WIDTH];
@@ -35,15 +109,16 @@ static inline REAL NAME(row_max)(const REAL *x, ptrdiff_t n)
     return part[0];
 }
 
-static inline REAL NAME(row_sum)(const REAL *x, ptrdiff_t n)
+/* sum(x - shift) */
+static inline REAL NAME(row_sum)(const REAL *x, ptrdiff_t n, REAL shift)
 {
     REAL part[WIDTH] = {0};
     ptrdiff_t i = 0;
     for (; i + WIDTH <= n; i += WIDTH)
         for (int j = 0; j < WIDTH; j++)
-            part[j] += x[i + j];
+            part[j] += x[i + j] - shift;
     for (int j = 0; i + j < n; j++)
-        part[j] += x[i + j];
+        part[j] += x[i + j] - shift;
     return NAME(add_parts)(part);
 }
 
@@ -59,25 +134,28 @@ static inline REAL NAME(row_dot)(const REAL *x, const REAL *y, ptrdiff_t n)
     return NAME(add_parts)(part);
 }
 
-/* y = exp(x - shift), unless y is NULL; returns the sum. The rest of a row is filled up and takes the same code. */
+/* y = exp(x - shift), or nothing if y is NULL; returns the sum. The rest of a row is filled up and takes the same code. */
 static inline REAL NAME(row_exp)(const REAL *x, REAL *y, ptrdiff_t n, REAL shift)
 {
     REAL part[WIDTH] = {0}, rest[WIDTH], result[WIDTH];
     for (ptrdiff_t i = 0; i < n; i += WIDTH) {
         const ptrdiff_t left = n - i;
-        const REAL *in = x + i;
+        const REAL *from = x + i;
+        REAL *to = y && left >= WIDTH ? y + i : result;
         if (left < WIDTH) {
             for (int j = 0; j < WIDTH; j++)
                 rest[j] = -INFINITY;
-            memcpy(rest, in, left * sizeof(REAL));
-            in = rest;
+            memcpy(rest, from, left * sizeof(REAL));
+            from = rest;
         }
+        NNX_INDEPENDENT
         for (int j = 0; j < WIDTH; j++) {
-            result[j] = NAME(exp)(in[j] - shift);
-            part[j] += result[j];
+            const REAL e = NAME(exp)(from[j] - shift);
+            to[j] = e;
+            part[j] += e;
         }
-        if (y)
-            memcpy(y + i, result, (left < WIDTH ? left : WIDTH) * sizeof(REAL));
+        if (y && left < WIDTH)
+            memcpy(y + i, result, left * sizeof(REAL));
     }
     return NAME(add_parts)(part);
 }

@@ -24,3 +24,7 @@ cdef extern from "table.h" nogil:
                              Py_ssize_t ldb, const float *bias, float *y) noexcept nogil
         void (*row_sums_f64)(Py_ssize_t N, Py_ssize_t K, const double *x, Py_ssize_t incx, const double *B,
                              Py_ssize_t ldb, const double *bias, double *y) noexcept nogil
+        void (*transpose_f32)(Py_ssize_t rows, Py_ssize_t columns, const float *source, Py_ssize_t ld, float *to,
+                              Py_ssize_t ldt) noexcept nogil
+        void (*transpose_f64)(Py_ssize_t rows, Py_ssize_t columns, const double *source, Py_ssize_t ld, double *to,
+                              Py_ssize_t ldt) noexcept nogil

@@ -9,6 +9,7 @@ import numpy as np
 
 from nnx import _check
 from nnx.autograd._tensor import Tensor, _strip, as_tensor, record, unbroadcast
+from nnx.backends import backend_of
 
 
 def _flat(args: tuple) -> tuple:
@@ -49,15 +50,18 @@ def contiguous(input: Any) -> Tensor:
     x = as_tensor(input)
     if x.data.flags.c_contiguous:
         return x
-    return record(np.ascontiguousarray(x.data), _pass_grad, (x,))
+    return record(backend_of(x.data).contiguous(x.data), _pass_grad, (x,))
 
 
 def reshape(input: Any, *shape: Any) -> Tensor:
     """The same elements in logical (C) order under another shape; one size may be -1."""
     x = as_tensor(input)
     target = tuple(_check.integer("reshape", "shape", n, -1) for n in _flat(shape))
+    data = x.data
+    if data.ndim > 2 and not data.flags.c_contiguous and len(target) < data.ndim:
+        data = backend_of(data).contiguous(data)  # channels-last images are flattened: a fast copy
     try:
-        y = x.data.reshape(target)
+        y = data.reshape(target)
     except ValueError:
         raise ValueError(f"reshape: expected a shape for {x.size} elements (input {x.shape}), got {target}") from None
     return record(y, _reshape_grad, (x,), x.shape)

@@ -39,10 +39,7 @@ def embedding(
     """
     w = as_tensor(weight)
     if w.ndim != 2:
-        raise ValueError(
-            "embedding: expected weight of shape (num_embeddings, embedding_dim), got shape "
-            f"{w.shape}"
-        )
+        raise ValueError(f"embedding: expected weight of shape (num_embeddings, embedding_dim), got shape {w.shape}")
     padding_idx = check_options("embedding", padding_idx, max_norm, sparse, w.shape[0])
     return embedding_as("embedding", input, w, padding_idx, scale_grad_by_freq)
 
@@ -51,15 +48,10 @@ def check_options(owner: str, padding_idx: Any, max_norm: Any, sparse: Any, num:
     """Refuse what is not offered; return `padding_idx` in [0, num)."""
     if max_norm is not None:
         raise ValueError(
-            f"{owner}: expected max_norm to be None (limiting the norm of the rows is not "
-            "offered), "
-            f"got {max_norm!r}"
+            f"{owner}: expected max_norm to be None (limiting the norm of the rows is not offered), got {max_norm!r}"
         )
     if sparse:
-        raise ValueError(
-            f"{owner}: expected sparse to be False (sparse gradients are not offered), got "
-            f"{sparse!r}"
-        )
+        raise ValueError(f"{owner}: expected sparse to be False (sparse gradients are not offered), got {sparse!r}")
     if padding_idx is None:
         return None
     row = _check.integer(owner, "padding_idx", padding_idx)
@@ -68,9 +60,7 @@ def check_options(owner: str, padding_idx: Any, max_norm: Any, sparse: Any, num:
     return row % num
 
 
-def embedding_as(
-    owner: str, input: Any, weight: Tensor, padding_idx: int | None, scale_grad_by_freq: bool
-) -> Tensor:
+def embedding_as(owner: str, input: Any, weight: Tensor, padding_idx: int | None, scale_grad_by_freq: bool) -> Tensor:
     """`embedding` for a layer: messages carry its name, and it has checked all but `input`."""
     index = _integers(owner, input)
     check_index(owner, index, weight.shape[0], "input")
@@ -102,10 +92,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
     num = _check.integer("one_hot", "num_classes", num_classes, -1)
     if num == -1:
         if index.size == 0:
-            raise ValueError(
-                "one_hot: expected num_classes for an empty input, got -1 (there is no largest "
-                "number)"
-            )
+            raise ValueError("one_hot: expected num_classes for an empty input, got -1 (there is no largest number)")
         num = int(index.max()) + 1
     check_index("one_hot", index, num, "input")
     y = np.zeros((*index.shape, num), np.int64)

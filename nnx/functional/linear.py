@@ -31,8 +31,7 @@ def linear_as(owner: str, input: Any, weight: Tensor, bias: Tensor | None) -> Te
     x = cast_input(owner, input, weight.data.dtype)
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
-            f"{owner}: expected input with {weight.shape[1]} features in the last dimension, "
-            f"got shape {x.shape}"
+            f"{owner}: expected input with {weight.shape[1]} features in the last dimension, got shape {x.shape}"
         )
     be = backend_of(x.data)
     y = be.linear(x.data, weight.data, None if bias is None else bias.data)
@@ -56,9 +55,7 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Tensor:
     return bilinear_as("bilinear", input1, input2, w, _bias("bilinear", bias, w))
 
 
-def bilinear_as(
-    owner: str, input1: Any, input2: Any, weight: Tensor, bias: Tensor | None
-) -> Tensor:
+def bilinear_as(owner: str, input1: Any, input2: Any, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`bilinear` for a layer: messages carry its name, and its parameters agree."""
     out, in1, in2 = weight.shape
     x1 = cast_input(owner, input1, weight.data.dtype)
@@ -66,13 +63,11 @@ def bilinear_as(
     for name, x, features in (("input1", x1, in1), ("input2", x2, in2)):
         if x.ndim == 0 or x.shape[-1] != features:
             raise ValueError(
-                f"{owner}: expected {name} with {features} features in the last dimension, "
-                f"got shape {x.shape}"
+                f"{owner}: expected {name} with {features} features in the last dimension, got shape {x.shape}"
             )
     if x1.shape[:-1] != x2.shape[:-1]:
         raise ValueError(
-            f"{owner}: expected inputs of equal shape but for the last dimension, "
-            f"got {x1.shape} and {x2.shape}"
+            f"{owner}: expected inputs of equal shape but for the last dimension, got {x1.shape} and {x2.shape}"
         )
     # x1 W first, for all outputs in one product: (..., in1) @ (in1, out * in2)
     half = x1 @ weight.permute(1, 0, 2).reshape(in1, out * in2)
@@ -83,10 +78,7 @@ def bilinear_as(
 def _weight(owner: str, value: Any, shape: str, ndim: int) -> Tensor:
     weight = as_tensor(value)
     if weight.dtype.kind != "f":
-        raise TypeError(
-            f"{owner}: expected weight of dtype float32 or float64, got a Tensor of dtype "
-            f"{weight.dtype}"
-        )
+        raise TypeError(f"{owner}: expected weight of dtype float32 or float64, got a Tensor of dtype {weight.dtype}")
     if weight.ndim != ndim:
         raise ValueError(f"{owner}: expected weight of shape {shape}, got shape {weight.shape}")
     return weight
@@ -98,13 +90,10 @@ def _bias(owner: str, value: Any, weight: Tensor) -> Tensor | None:
     bias = as_tensor(value, weight.dtype)
     if bias.dtype != weight.dtype:
         raise TypeError(
-            f"{owner}: expected bias of dtype {weight.dtype} like weight, got a Tensor of dtype "
-            f"{bias.dtype}"
+            f"{owner}: expected bias of dtype {weight.dtype} like weight, got a Tensor of dtype {bias.dtype}"
         )
     if bias.shape != weight.shape[:1]:
         raise ValueError(
-            f"{owner}: expected bias of shape {weight.shape[:1]} for weight of shape "
-            f"{weight.shape}, "
-            f"got {bias.shape}"
+            f"{owner}: expected bias of shape {weight.shape[:1]} for weight of shape {weight.shape}, got {bias.shape}"
         )
     return bias

@@ -145,15 +145,10 @@ def dirac_(tensor: T, groups: int = 1) -> T:
     """
     array = _array("dirac_", tensor)
     if not 3 <= array.ndim <= 5:
-        raise ValueError(
-            f"dirac_: expected tensor with 3, 4 or 5 dimensions, got shape {array.shape}"
-        )
+        raise ValueError(f"dirac_: expected tensor with 3, 4 or 5 dimensions, got shape {array.shape}")
     groups = _check.integer("dirac_", "groups", groups, 1)
     if array.shape[0] % groups:
-        raise ValueError(
-            f"dirac_: expected dimension 0 to be divisible by groups={groups}, got shape "
-            f"{array.shape}"
-        )
+        raise ValueError(f"dirac_: expected dimension 0 to be divisible by groups={groups}, got shape {array.shape}")
     per_group = array.shape[0] // groups
     centre = tuple(n // 2 for n in array.shape[2:])
     array[...] = 0
@@ -225,18 +220,14 @@ def orthogonal_(tensor: T, gain: float = 1, generator: Any = None) -> T:
     """
     array = _array("orthogonal_", tensor)
     if array.ndim < 2:
-        raise ValueError(
-            f"orthogonal_: expected tensor with at least 2 dimensions, got shape {array.shape}"
-        )
+        raise ValueError(f"orthogonal_: expected tensor with at least 2 dimensions, got shape {array.shape}")
     gain = _check.real("orthogonal_", "gain", gain)
     if array.size == 0:
         return tensor
     rows, cols = array.shape[0], array.size // array.shape[0]
     draw = _random.generator(generator).standard_normal((max(rows, cols), min(rows, cols)))
     q, r = np.linalg.qr(draw)
-    q *= np.where(
-        np.diagonal(r) < 0, -1.0, 1.0
-    )  # without it the result is not uniformly distributed
+    q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)  # without it the result is not uniformly distributed
     array[...] = gain * (q.T if rows < cols else q).reshape(array.shape)
     return tensor
 
@@ -263,8 +254,7 @@ def _array(owner: str, tensor: Any) -> Any:
     array = tensor.data if isinstance(tensor, Tensor) else tensor
     if not isinstance(array, np.ndarray):
         raise TypeError(
-            f"{owner}: expected tensor to be a Parameter, a Tensor or an array, "
-            f"got {type(tensor).__name__}"
+            f"{owner}: expected tensor to be a Parameter, a Tensor or an array, got {type(tensor).__name__}"
         )
     if array.dtype.kind != "f":
         raise TypeError(f"{owner}: expected tensor of a float dtype, got {array.dtype}")
@@ -294,10 +284,7 @@ def _draw_normal(array: Any, mean: float, std: float, generator: Any) -> None:
 def _fans(owner: str, array: Any) -> tuple[int, int]:
     """fan_in and fan_out of a weight (out, in, kernel...)."""
     if array.ndim < 2:
-        raise ValueError(
-            f"{owner}: expected tensor with at least 2 dimensions (out, in, ...), got shape "
-            f"{array.shape}"
-        )
+        raise ValueError(f"{owner}: expected tensor with at least 2 dimensions (out, in, ...), got shape {array.shape}")
     area = math.prod(array.shape[2:])
     return array.shape[1] * area, array.shape[0] * area
 

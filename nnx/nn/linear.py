@@ -61,10 +61,7 @@ class Linear(Module):
         return linear_as("Linear", input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        return (
-            f"in_features={self.in_features}, out_features={self.out_features}, "
-            f"bias={self.bias is not None}"
-        )
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
 class Bilinear(Module):
@@ -154,18 +151,12 @@ class Unflatten(Module):
         super().__init__()
         if isinstance(dim, str):
             raise ValueError(
-                "Unflatten: expected dim to be an integer (named dimensions are not offered), got "
-                f"{dim!r}"
+                f"Unflatten: expected dim to be an integer (named dimensions are not offered), got {dim!r}"
             )
         self.dim = _check.integer("Unflatten", "dim", dim)
         if not isinstance(unflattened_size, (tuple, list)) or not unflattened_size:
-            raise TypeError(
-                "Unflatten: expected unflattened_size to be a tuple of integers, got "
-                f"{unflattened_size!r}"
-            )
-        self.unflattened_size = tuple(
-            _check.integer("Unflatten", "unflattened_size", n, -1) for n in unflattened_size
-        )
+            raise TypeError(f"Unflatten: expected unflattened_size to be a tuple of integers, got {unflattened_size!r}")
+        self.unflattened_size = tuple(_check.integer("Unflatten", "unflattened_size", n, -1) for n in unflattened_size)
 
     def forward(self, input: Any) -> Tensor:
         x = as_tensor(input)
@@ -174,14 +165,10 @@ class Unflatten(Module):
         known = math.prod(n for n in sizes if n != -1)
         open_sizes = sizes.count(-1)
         fits = (
-            x.shape[axis] == known
-            if open_sizes == 0
-            else open_sizes == 1 and known > 0 and x.shape[axis] % known == 0
+            x.shape[axis] == known if open_sizes == 0 else open_sizes == 1 and known > 0 and x.shape[axis] % known == 0
         )
         if not fits:
-            raise ValueError(
-                f"Unflatten: expected dimension {axis} to split into {sizes}, got shape {x.shape}"
-            )
+            raise ValueError(f"Unflatten: expected dimension {axis} to split into {sizes}, got shape {x.shape}")
         return x.reshape(x.shape[:axis] + sizes + x.shape[axis + 1 :])
 
     def extra_repr(self) -> str:

@@ -88,8 +88,7 @@ class _ChannelNorm(Module):
         x = as_tensor(input) if reference is None else cast_input(owner, input, reference.dtype)
         if x.ndim not in self._shapes:
             raise ValueError(
-                f"{owner}: expected input of shape {' or '.join(self._shapes.values())}, got shape "
-                f"{x.shape}"
+                f"{owner}: expected input of shape {' or '.join(self._shapes.values())}, got shape {x.shape}"
             )
         shape = self._shapes[x.ndim]
         axis = shape.strip("()").split(", ").index("C")
@@ -156,12 +155,8 @@ class _BatchNorm(_ChannelNorm):
             self.num_batches_tracked[...] += 1
         return y
 
-    def _normalize(
-        self, x: Tensor, mean: Any, var: Any, use_batch: bool, momentum: float
-    ) -> Tensor:
-        return F.batch_norm_as(
-            type(self).__name__, x, mean, var, self.weight, self.bias, use_batch, momentum, self.eps
-        )
+    def _normalize(self, x: Tensor, mean: Any, var: Any, use_batch: bool, momentum: float) -> Tensor:
+        return F.batch_norm_as(type(self).__name__, x, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
 
 
 class BatchNorm1d(_BatchNorm):
@@ -213,14 +208,10 @@ class _BatchRenorm(_BatchNorm):
         super().__init__(num_features, eps, momentum, affine, True, device, dtype)
         self.rmax, self.dmax = F.check_limits(type(self).__name__, rmax, dmax)
 
-    def _normalize(
-        self, x: Tensor, mean: Any, var: Any, use_batch: bool, momentum: float
-    ) -> Tensor:
+    def _normalize(self, x: Tensor, mean: Any, var: Any, use_batch: bool, momentum: float) -> Tensor:
         owner = type(self).__name__
         rmax, dmax = F.check_limits(owner, self.rmax, self.dmax)
-        return F.batch_renorm_as(
-            owner, x, mean, var, self.weight, self.bias, use_batch, momentum, self.eps, rmax, dmax
-        )
+        return F.batch_renorm_as(owner, x, mean, var, self.weight, self.bias, use_batch, momentum, self.eps, rmax, dmax)
 
     def extra_repr(self) -> str:
         return (
@@ -294,14 +285,10 @@ class LayerNorm(Module):
 
     def forward(self, input: Any) -> Tensor:
         x = _like_parameters("LayerNorm", input, self.weight)
-        return F.layer_norm_as(
-            "LayerNorm", x, self.normalized_shape, self.weight, self.bias, self.eps
-        )
+        return F.layer_norm_as("LayerNorm", x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return (
-            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
-        )
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
 
 
 class GroupNorm(Module):
@@ -333,8 +320,7 @@ class GroupNorm(Module):
         self.num_channels = n = _check.integer("GroupNorm", "num_channels", num_channels, 1)
         if n % self.num_groups:
             raise ValueError(
-                "GroupNorm: expected num_channels to be divisible by "
-                f"num_groups={self.num_groups}, got {n}"
+                f"GroupNorm: expected num_channels to be divisible by num_groups={self.num_groups}, got {n}"
             )
         self.eps = _check.real("GroupNorm", "eps", eps, 0)
         self.affine = bool(affine)
@@ -450,9 +436,7 @@ class LocalResponseNorm(Module):
         self.k = _check.real("LocalResponseNorm", "k", k)
 
     def forward(self, input: Any) -> Tensor:
-        return F.local_response_norm_as(
-            "LocalResponseNorm", input, self.size, self.alpha, self.beta, self.k
-        )
+        return F.local_response_norm_as("LocalResponseNorm", input, self.size, self.alpha, self.beta, self.k)
 
     def extra_repr(self) -> str:
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -31,13 +31,15 @@ ROWS = ("softmax", "log_softmax")
 
 def forward(name, x, threads=1):
     y = np.empty_like(x)
-    getattr(activation, name)(x, y, *FORWARD.get(name, ()), threads)
+    arrays = [a[:, :, None] for a in (x, y)] if name in ROWS and x.ndim == 2 else (x, y)
+    getattr(activation, name)(*arrays, *FORWARD.get(name, ()), threads)
     return y
 
 
 def backward(name, gy, z, threads=1):
     gx = np.empty_like(z)
-    getattr(activation, f"{name}_backward")(gy, z, gx, *FORWARD.get(name, ()), threads)
+    arrays = [a[:, :, None] for a in (gy, z, gx)] if name in ROWS and z.ndim == 2 else (gy, z, gx)
+    getattr(activation, f"{name}_backward")(*arrays, *FORWARD.get(name, ()), threads)
     return gx
 
 

@@ -169,11 +169,15 @@ def test_a_read_only_result_is_refused():
 
 
 def test_scratch_memory_can_be_freed(rng):
-    memory.empty_cache()
-    a = rng.standard_normal((300, 300)).astype(F)
-    gemm.product(a, a, np.empty_like(a), None, 2, "kernel")
-    assert memory.empty_cache() >= a.nbytes
-    assert memory.empty_cache() == 0
+    previous = memory.set_cache_limit(1 << 30)
+    try:
+        memory.empty_cache()
+        a = rng.standard_normal((300, 300)).astype(F)
+        gemm.product(a, a, np.empty_like(a), None, 2, "kernel")
+        assert memory.empty_cache() >= a.nbytes
+        assert memory.empty_cache() == 0
+    finally:
+        memory.set_cache_limit(previous)
 
 
 BIND = """
@@ -196,3 +200,20 @@ assert gemm.blas_info()["bound"]
 
 def test_blas_is_bound_at_the_first_product_and_scipy_still_works():
     subprocess.run([sys.executable, "-c", BIND], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (2, 16, 300), (3, 33, 17), (1, 64, 1000), (0, 3, 4)])
+def test_transpose(level, rng, shape, dtype):
+    a = rng.standard_normal(shape).astype(dtype)
+    for threads in (1, 2):
+        out = np.full((shape[0], shape[2], shape[1]), np.nan, dtype)
+        gemm.transpose(a, out, threads)
+        np.testing.assert_array_equal(out, a.transpose(0, 2, 1))
+
+
+def test_transpose_errors():
+    with pytest.raises(ValueError, match="transpose: expected out to have 4 in dimension 1"):
+        gemm.transpose(np.ones((2, 3, 4), F), np.ones((2, 3, 4), F), 1)
+    with pytest.raises(ValueError, match="transpose: expected a to be C-contiguous"):
+        gemm.transpose(np.ones((2, 3, 4), F)[:, :, ::2], np.ones((2, 2, 3), F), 1)

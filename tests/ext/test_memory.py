@@ -15,9 +15,11 @@ BIG = (512, 512)
 
 @pytest.fixture(autouse=True)
 def _empty_cache():
+    previous = memory.set_cache_limit(1 << 30)  # NNX_CACHE_LIMIT may have said something else
     memory.empty_cache()
     yield
     memory.empty_cache()
+    memory.set_cache_limit(previous)
 
 
 def address(a):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from nnx._ext import gemm as _gemm
 from nnx._ext.memory import empty, empty_like
 from nnx._ext.threads import threads_for
 
 __all__ = [
     "channels_last",
+    "contiguous",
     "dense",
     "empty_channels_last",
     "has_kernel",
@@ -18,6 +20,7 @@ __all__ = [
     "threads_for",
 ]
 
+_SMALL = 4096  # elements below which NumPy copies as fast
 _F32 = np.dtype(np.float32)
 _F64 = np.dtype(np.float64)
 _TO_LAST = {2: (0, 1), 3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
@@ -79,7 +82,26 @@ def channels_last(a: np.ndarray) -> np.ndarray:
     view = a.transpose(_TO_LAST[a.ndim])
     if view.flags.c_contiguous:
         return a
-    return np.ascontiguousarray(view).transpose(_TO_FIRST[a.ndim])
+    if a.size < _SMALL or not a.flags.c_contiguous or not has_kernel(a):
+        return np.ascontiguousarray(view).transpose(_TO_FIRST[a.ndim])
+    out = empty(view.shape, a.dtype)
+    n, c = a.shape[:2]
+    pixels = a.size // (n * c)
+    _gemm.transpose(a.reshape(n, c, pixels), out.reshape(n, pixels, c), threads_for(a.size, 4.0))
+    return out.transpose(_TO_FIRST[a.ndim])
+
+
+def contiguous(a: np.ndarray) -> np.ndarray:
+    """Return `a` C-contiguous, by a threaded copy if it is a large channels-last image batch."""
+    if a.flags.c_contiguous:
+        return a
+    if a.size < _SMALL or not 3 <= a.ndim <= 5 or not has_kernel(a) or not nhwc(a).flags.c_contiguous:
+        return np.ascontiguousarray(a)
+    out = empty(a.shape, a.dtype)
+    n, c = a.shape[:2]
+    pixels = a.size // (n * c)
+    _gemm.transpose(nhwc(a).reshape(n, pixels, c), out.reshape(n, c, pixels), threads_for(a.size, 4.0))
+    return out
 
 
 def empty_channels_last(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:

@@ -5,6 +5,7 @@ The second number of `threads_for` is the cost of one element relative to a comp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from nnx._ext import activation as _activation
 from nnx._ext.memory import empty_like
 from nnx.backends.base.activation import ActivationOps
 from nnx.backends.cpu._arrays import dense, has_kernel, like, threads_for
+
+_SHORT = 256  # elements of the longest slice that need not be a row: see ext/simd/rows.h
 
 
 class ActivationKernels(ActivationOps):
@@ -127,22 +130,22 @@ class ActivationKernels(ActivationOps):
     def softmax(self, x: np.ndarray, axis: int) -> np.ndarray:
         if not has_kernel(x):
             return super().softmax(x, axis)
-        return _forward_rows(_activation.softmax, x, axis)
+        return _forward_slices(_activation.softmax, x, axis)
 
     def softmax_backward(self, gy: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
         if not has_kernel(gy, y):
             return super().softmax_backward(gy, y, axis)
-        return _backward_rows(_activation.softmax_backward, gy, y, axis, 2)
+        return _backward_slices(_activation.softmax_backward, gy, y, axis, 2)
 
     def log_softmax(self, x: np.ndarray, axis: int) -> np.ndarray:
         if not has_kernel(x):
             return super().log_softmax(x, axis)
-        return _forward_rows(_activation.log_softmax, x, axis)
+        return _forward_slices(_activation.log_softmax, x, axis)
 
     def log_softmax_backward(self, gy: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
         if not has_kernel(gy, y):
             return super().log_softmax_backward(gy, y, axis)
-        return _backward_rows(_activation.log_softmax_backward, gy, y, axis, 6)
+        return _backward_slices(_activation.log_softmax_backward, gy, y, axis, 6)
 
 
 def _forward(kernel: Callable[..., None], x: np.ndarray, cost: float, *parameters: Any) -> Any:
@@ -159,30 +162,43 @@ def _backward(kernel: Callable[..., None], gy: np.ndarray, saved: np.ndarray, co
     return gx
 
 
-def _rows(a: np.ndarray, axis: int) -> np.ndarray:
-    """`a` as a C-contiguous matrix whose rows lie along `axis`; copied only if needed."""
-    if axis != a.ndim - 1:
-        a = np.moveaxis(a, axis, -1)
-    n = a.shape[-1]
-    return np.ascontiguousarray(a).reshape(a.size // max(n, 1), n)
+def _slices(a: np.ndarray, axis: int, behind: bool) -> np.ndarray:
+    """`a` as C-contiguous (outer, n, inner) with n along `axis`; copied only if needed.
+
+    behind:  the elements of a slice may lie behind each other (inner > 1); otherwise slices are rows
+    """
+    n = a.shape[axis]
+    if behind:
+        return np.ascontiguousarray(a).reshape(math.prod(a.shape[:axis]), n, math.prod(a.shape[axis + 1 :]))
+    last = np.moveaxis(a, axis, -1) if axis != a.ndim - 1 else a
+    return np.ascontiguousarray(last).reshape(a.size // max(n, 1), n, 1)
 
 
-def _unrows(rows: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
-    """The inverse of `_rows`, as a view."""
-    if axis == len(shape) - 1:
-        return rows.reshape(shape)
-    return np.moveaxis(rows.reshape(shape[:axis] + shape[axis + 1 :] + (shape[axis],)), -1, axis)
+def _unslices(slices: np.ndarray, shape: tuple[int, ...], axis: int, behind: bool) -> np.ndarray:
+    """The inverse of `_slices`, as a view."""
+    if behind or axis == len(shape) - 1:
+        return slices.reshape(shape)
+    return np.moveaxis(slices.reshape(shape[:axis] + shape[axis + 1 :] + (shape[axis],)), -1, axis)
 
 
-def _forward_rows(kernel: Callable[..., None], x: np.ndarray, axis: int) -> np.ndarray:
-    rows = _rows(x, axis)
-    y = empty_like(rows)
-    kernel(rows, y, threads_for(x.size, 5))
-    return _unrows(y, x.shape, axis)
+def _lie_behind(a: np.ndarray, axis: int) -> bool:
+    """Whether to take the slices of `a` as they lie: not if they are long, or rows already (channels-last)."""
+    return a.shape[axis] <= _SHORT and (a.flags.c_contiguous or not np.moveaxis(a, axis, -1).flags.c_contiguous)
 
 
-def _backward_rows(kernel: Callable[..., None], gy: np.ndarray, y: np.ndarray, axis: int, cost: float) -> np.ndarray:
-    rows = _rows(y, axis)
-    gx = empty_like(rows)
-    kernel(_rows(gy, axis), rows, gx, threads_for(y.size, cost))
-    return _unrows(gx, y.shape, axis)
+def _forward_slices(kernel: Callable[..., None], x: np.ndarray, axis: int) -> np.ndarray:
+    behind = _lie_behind(x, axis)
+    slices = _slices(x, axis, behind)
+    y = np.empty_like(slices, subok=False)
+    kernel(slices, y, threads_for(x.size, 5))
+    return _unslices(y, x.shape, axis, behind)
+
+
+def _backward_slices(
+    kernel: Callable[..., None], gy: np.ndarray, y: np.ndarray, axis: int, cost: float
+) -> np.ndarray:
+    behind = _lie_behind(y, axis)
+    slices = _slices(y, axis, behind)
+    gx = np.empty_like(slices, subok=False)
+    kernel(_slices(gy, axis, behind), slices, gx, threads_for(y.size, cost))
+    return _unslices(gx, y.shape, axis, behind)

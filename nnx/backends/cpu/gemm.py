@@ -8,11 +8,14 @@ import numpy as np
 
 from nnx._ext import gemm as _gemm
 from nnx._ext.memory import empty
-from nnx.backends.cpu._arrays import has_kernel, threads_for
+from nnx.backends.cpu._arrays import contiguous, has_kernel, threads_for
 
 
 class GemmKernels:
     """Matrix products, and the fully connected layer that is one."""
+
+    def contiguous(self, a: np.ndarray) -> np.ndarray:
+        return contiguous(a) if a.ndim else a
 
     def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if not has_kernel(a, b) or a.ndim == 0 or b.ndim == 0:
