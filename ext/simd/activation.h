@@ -142,7 +142,7 @@ static void NAME(softmax)(
     }
     for (ptrdiff_t s = first; n <= SHORT && s < first + count; s += TILE) {
         const int slices = NAME(tile_at)(s, first + count, n, inner, offset);
-        NAME(gather)(x, offset, n, inner, tile);
+        NAME(gather)(x, offset, slices, n, inner, tile);
         NAME(tile_max)(tile, n, top);
         NAME(tile_exp)(tile, n, top, total);
         for (int j = 0; j < TILE; j++)
@@ -167,13 +167,9 @@ static void NAME(softmax_backward)(
     }
     for (ptrdiff_t s = first; n <= SHORT && s < first + count; s += TILE) {
         const int slices = NAME(tile_at)(s, first + count, n, inner, offset);
-        NAME(gather)(gy, offset, n, inner, tile);
-        NAME(gather)(y, offset, n, inner, other);
-        for (int j = 0; j < TILE; j++)
-            sum[j] = 0;
-        for (ptrdiff_t k = 0; k < n; k++)
-            for (int j = 0; j < TILE; j++)
-                sum[j] = NAME(fma)(tile[k * TILE + j], other[k * TILE + j], sum[j]);
+        NAME(gather)(gy, offset, slices, n, inner, tile);
+        NAME(gather)(y, offset, slices, n, inner, other);
+        NAME(tile_dot)(tile, other, n, sum);
         for (ptrdiff_t k = 0; k < n; k++)
             for (int j = 0; j < TILE; j++)
                 tile[k * TILE + j] = other[k * TILE + j] * (tile[k * TILE + j] - sum[j]);
@@ -194,7 +190,7 @@ static void NAME(log_softmax)(
     }
     for (ptrdiff_t s = first; n <= SHORT && s < first + count; s += TILE) {
         const int slices = NAME(tile_at)(s, first + count, n, inner, offset);
-        NAME(gather)(x, offset, n, inner, scores);
+        NAME(gather)(x, offset, slices, n, inner, scores);
         memcpy(tile, scores, n * TILE * sizeof(REAL));
         NAME(tile_max)(tile, n, top);
         NAME(tile_exp)(tile, n, top, total);
@@ -212,6 +208,7 @@ static void NAME(log_softmax_backward)(
     const REAL *gy, const REAL *y, REAL *RESTRICT gx, ptrdiff_t first, ptrdiff_t count, ptrdiff_t n, ptrdiff_t inner)
 {
     REAL tile[SHORT * TILE], other[SHORT * TILE], sum[TILE];
+    const REAL none[TILE] = {0};
     ptrdiff_t offset[TILE];
     for (ptrdiff_t s = first; n > SHORT && s < first + count; s++) {
         const REAL row_total = NAME(row_sum)(gy + s * n, n, 0);
@@ -221,13 +218,9 @@ static void NAME(log_softmax_backward)(
     }
     for (ptrdiff_t s = first; n <= SHORT && s < first + count; s += TILE) {
         const int slices = NAME(tile_at)(s, first + count, n, inner, offset);
-        NAME(gather)(gy, offset, n, inner, tile);
-        NAME(gather)(y, offset, n, inner, other);
-        for (int j = 0; j < TILE; j++)
-            sum[j] = 0;
-        for (ptrdiff_t k = 0; k < n; k++)
-            for (int j = 0; j < TILE; j++)
-                sum[j] += tile[k * TILE + j];
+        NAME(gather)(gy, offset, slices, n, inner, tile);
+        NAME(gather)(y, offset, slices, n, inner, other);
+        NAME(tile_sum)(tile, n, none, sum);
         for (ptrdiff_t k = 0; k < n; k++)
             for (int j = 0; j < TILE; j++)
                 tile[k * TILE + j] = NAME(fma)(-sum[j], NAME(exp)(other[k * TILE + j]), tile[k * TILE + j]);

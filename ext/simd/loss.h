@@ -40,8 +40,8 @@ MAP2(bce_with_logits_backward, const REAL g = p[0], g * (NAME(logistic)(a) - b))
 
 /* -- over rows of n class scores; the label -1 skips a row, labels are in [-1, n) -- */
 
-/* -sum(q log(softmax(x))), where q is keep = 1 - smoothing at the label plus smoothing / n everywhere: log_total minus keep
- * times the label's score minus smoothing times the mean score, scores being relative to the largest. */
+/* -sum(q log(softmax(x))), where q is keep = 1 - smoothing at the label plus smoothing / n everywhere: log_total minus
+ * keep times the label's score minus smoothing times the mean score, scores being relative to the largest. */
 static inline REAL NAME(smoothed)(REAL log_total, REAL score, REAL mean, REAL keep, REAL smoothing)
 {
     const REAL loss = NAME(fma)(-keep, score, log_total);
@@ -66,16 +66,15 @@ static void NAME(cross_entropy)(
     }
     for (ptrdiff_t r = 0; n <= SHORT && r < rows; r += TILE) {
         const int slices = NAME(tile_at)(r, rows, n, 1, offset);
-        NAME(gather)(x, offset, n, 1, tile);
+        NAME(gather)(x, offset, slices, n, 1, tile);
         NAME(tile_max)(tile, n, highest);
         for (int j = 0; j < TILE; j++) {
             mean[j] = score[j] = 0;
             if (j < slices && label[r + j] >= 0)
                 score[j] = tile[label[r + j] * TILE + j] - highest[j];
         }
-        for (ptrdiff_t k = 0; k < n && smoothing != 0; k++)
-            for (int j = 0; j < TILE; j++)
-                mean[j] += tile[k * TILE + j] - highest[j];
+        if (smoothing != 0)
+            NAME(tile_sum)(tile, n, highest, mean);
         NAME(tile_exp)(tile, n, highest, sum);
         for (int j = 0; j < TILE; j++)
             result[j] = NAME(smoothed)(NAME(log_above)(sum[j]), score[j], mean[j] / n, keep, smoothing);
@@ -109,7 +108,7 @@ static void NAME(cross_entropy_backward)(
     }
     for (ptrdiff_t r = 0; n <= SHORT && r < rows; r += TILE) {
         const int slices = NAME(tile_at)(r, rows, n, 1, offset);
-        NAME(gather)(x, offset, n, 1, tile);
+        NAME(gather)(x, offset, slices, n, 1, tile);
         for (int j = 0; j < TILE; j++) {
             const ptrdiff_t at = r + (j < slices ? j : slices - 1);
             g[j] = gy[one ? 0 : at];

@@ -1,16 +1,17 @@
-/* Softmax and its relatives work on slices of n elements: the rows of a matrix, or the n elements behind each other of an
- * array (outer, n, inner). For kernels that include this file once for each REAL.
+/* Softmax and its relatives work on slices of n elements along the middle axis of an array (outer, n, inner): on rows,
+ * if inner is 1. For kernels that include this file once for each REAL.
  *
  * Short slices are handled TILE at a time: a tile holds element k of all its slices side by side, so that vectors run
- * across slices and nothing is summed inside a vector. Longer ones must be rows, and vectors run along them; a sum is kept
- * in WIDTH parts, element j in part j % WIDTH, and the parts are added in a fixed order. Either way the bits of a slice
- * depend on its own elements only, not on where it lies.
+ * across slices and nothing is summed inside a vector. Longer ones must be rows, and vectors run along them; a sum is
+ * kept in WIDTH parts, element j in part j % WIDTH, and the parts are added in a fixed order. Either way the bits of a
+ * slice depend on its own elements only, not on where it lies.
  */
 #include "elementary.h"
 
 #ifndef TILE
 #define TILE 16
 #define SHORT 256 /* elements of the longest slice that goes into a tile */
+#define STEP 16
 #define WIDTH 64
 #endif
 
@@ -35,10 +36,16 @@ static inline int NAME(tile_at)(ptrdiff_t s, ptrdiff_t end, ptrdiff_t n, ptrdiff
     return slices;
 }
 
-static inline void NAME(gather)(
-    const REAL *x, const ptrdiff_t *offset, ptrdiff_t n, ptrdiff_t inner, REAL *RESTRICT tile)
+/* Whether the slices of a tile are neighbours: offsets of different slices differ, so the last says it for all. */
+static inline int NAME(side_by_side)(const ptrdiff_t *offset, int slices)
 {
-    if (offset[TILE - 1] - offset[0] == TILE - 1)
+    return slices == TILE && offset[TILE - 1] - offset[0] == TILE - 1;
+}
+
+static inline void NAME(gather)(
+    const REAL *x, const ptrdiff_t *offset, int slices, ptrdiff_t n, ptrdiff_t inner, REAL *RESTRICT tile)
+{
+    if (NAME(side_by_side)(offset, slices))
         for (ptrdiff_t k = 0; k < n; k++)
             memcpy(tile + k * TILE, x + offset[0] + k * inner, TILE * sizeof(REAL));
     else
@@ -50,7 +57,7 @@ static inline void NAME(gather)(
 static inline void NAME(scatter)(
     const REAL *RESTRICT tile, const ptrdiff_t *offset, int slices, ptrdiff_t n, ptrdiff_t inner, REAL *y)
 {
-    if (offset[TILE - 1] - offset[0] == TILE - 1)
+    if (NAME(side_by_side)(offset, slices))
         for (ptrdiff_t k = 0; k < n; k++)
             memcpy(y + offset[0] + k * inner, tile + k * TILE, TILE * sizeof(REAL));
     else
@@ -69,16 +76,51 @@ static inline void NAME(tile_max)(const REAL *tile, ptrdiff_t n, REAL *top)
             top[j] = tile[k * TILE + j] > top[j] ? tile[k * TILE + j] : top[j];
 }
 
-/* exp(x - shift) in place, and the sum of each slice */
-static inline void NAME(tile_exp)(REAL *RESTRICT tile, ptrdiff_t n, const REAL *RESTRICT shift, REAL *RESTRICT total)
+/* The sum of x - shift over each slice: sums of STEP elements, then their sum, which rounds less often in a row. */
+static inline void NAME(tile_sum)(const REAL *tile, ptrdiff_t n, const REAL *shift, REAL *RESTRICT total)
 {
     for (int j = 0; j < TILE; j++)
         total[j] = 0;
-    for (ptrdiff_t k = 0; k < n; k++)
-        for (int j = 0; j < TILE; j++) {
-            tile[k * TILE + j] = NAME(exp)(tile[k * TILE + j] - shift[j]);
-            total[j] += tile[k * TILE + j];
-        }
+    for (ptrdiff_t first = 0; first < n; first += STEP) {
+        REAL part[TILE] = {0};
+        for (ptrdiff_t k = first; k < n && k < first + STEP; k++)
+            for (int j = 0; j < TILE; j++)
+                part[j] += tile[k * TILE + j] - shift[j];
+        for (int j = 0; j < TILE; j++)
+            total[j] += part[j];
+    }
+}
+
+/* exp(x - shift) in place, and the sum of each slice */
+static inline void NAME(tile_exp)(REAL *RESTRICT tile, ptrdiff_t n, const REAL *shift, REAL *RESTRICT total)
+{
+    for (int j = 0; j < TILE; j++)
+        total[j] = 0;
+    for (ptrdiff_t first = 0; first < n; first += STEP) {
+        REAL part[TILE] = {0};
+        for (ptrdiff_t k = first; k < n && k < first + STEP; k++)
+            for (int j = 0; j < TILE; j++) {
+                tile[k * TILE + j] = NAME(exp)(tile[k * TILE + j] - shift[j]);
+                part[j] += tile[k * TILE + j];
+            }
+        for (int j = 0; j < TILE; j++)
+            total[j] += part[j];
+    }
+}
+
+/* The sum of x y over each slice. */
+static inline void NAME(tile_dot)(const REAL *tile, const REAL *other, ptrdiff_t n, REAL *RESTRICT total)
+{
+    for (int j = 0; j < TILE; j++)
+        total[j] = 0;
+    for (ptrdiff_t first = 0; first < n; first += STEP) {
+        REAL part[TILE] = {0};
+        for (ptrdiff_t k = first; k < n && k < first + STEP; k++)
+            for (int j = 0; j < TILE; j++)
+                part[j] = NAME(fma)(tile[k * TILE + j], other[k * TILE + j], part[j]);
+        for (int j = 0; j < TILE; j++)
+            total[j] += part[j];
+    }
 }
 
 /* -- long rows -- */
@@ -134,7 +176,7 @@ static inline REAL NAME(row_dot)(const REAL *x, const REAL *y, ptrdiff_t n)
     return NAME(add_parts)(part);
 }
 
-/* y = exp(x - shift), or nothing if y is NULL; returns the sum. The rest of a row is filled up and takes the same code. */
+/* y = exp(x - shift), unless y is NULL; returns the sum. The rest of a row is filled up and takes the same code. */
 static inline REAL NAME(row_exp)(const REAL *x, REAL *y, ptrdiff_t n, REAL shift)
 {
     REAL part[WIDTH] = {0}, rest[WIDTH], result[WIDTH];

@@ -364,6 +364,7 @@ def draw_curves(history: dict[str, list[Any]], path: Path) -> bool:
             if key in history:
                 axes.plot(range(1, len(history[key]) + 1), history[key], marker=".", label=label)
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylabel(quantity)
         axes.grid(alpha=0.3)
         axes.legend()

@@ -110,13 +110,14 @@ def test_exp_is_exact_to_an_ulp_over_its_whole_range(level):
 
 
 @pytest.mark.parametrize("name", ROWS)
-@pytest.mark.parametrize("n", [1, 2, 10, 16, 17, 1000])
+@pytest.mark.parametrize("n", [1, 2, 10, 16, 17, 256, 257, 1000])
 def test_rows_in_float32(name, n, level):
     x = (np.random.default_rng(n).standard_normal((7, n)) * 10).astype(np.float32)
     z = x.astype(np.float64)
     z -= z.max(axis=1, keepdims=True)
     total = np.exp(z).sum(axis=1, keepdims=True)
-    size = np.abs(z) + np.log(total)  # the difference from the largest score is rounded once
+    # the difference from the largest score is rounded once, the sum of exponentials a few times
+    size = np.abs(z) + np.log(total) + 4
     if name == "softmax":
         exact = np.exp(z) / total
         assert (np.abs(forward(name, x) - exact) <= (4 + size) * 2.0**-23 * exact).all()
@@ -215,7 +216,7 @@ def test_an_element_has_the_same_bits_wherever_it_lies(name, dtype, level):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ROWS)
-@pytest.mark.parametrize("n", [3, 16, 37])
+@pytest.mark.parametrize("n", [3, 37, 256, 257, 400])
 def test_a_row_has_the_same_bits_wherever_it_lies(name, n, dtype, level):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((40, n)).astype(dtype)
@@ -225,6 +226,35 @@ def test_a_row_has_the_same_bits_wherever_it_lies(name, n, dtype, level):
     for r in range(40):
         assert forward(name, x[r : r + 1]).tobytes() == whole[r : r + 1].tobytes()
         assert backward(name, gy[r : r + 1], whole[r : r + 1]).tobytes() == slopes[r].tobytes()
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 15, 16, 20])
+def test_any_number_of_rows(name, n):
+    """Also where a part of a tile is as long as a whole one: 4 rows of 5, say."""
+    x, gy = np.random.default_rng(0).standard_normal((2, 40, n))
+    whole = forward(name, x)
+    slopes = backward(name, gy, whole)
+    for rows in range(1, 40):
+        assert forward(name, x[:rows]).tobytes() == whole[:rows].tobytes()
+        assert backward(name, gy[:rows], whole[:rows]).tobytes() == slopes[:rows].tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(("outer", "n", "inner"), [(3, 5, 7), (2, 21, 64), (1, 256, 3), (40, 2, 1), (1, 1, 50)])
+def test_slices_have_the_bits_of_rows(name, outer, n, inner, dtype, level):
+    """However the slices of an array (outer, n, inner) lie, alone or side by side."""
+    rng = np.random.default_rng(0)
+    x, gy = rng.standard_normal((2, outer, n, inner)).astype(dtype)
+
+    def as_rows(a):
+        return np.ascontiguousarray(np.moveaxis(a, 1, -1)).reshape(-1, n)
+
+    y = forward(name, x)
+    assert as_rows(y).tobytes() == forward(name, as_rows(x)).tobytes()
+    gx = backward(name, gy, y)
+    assert as_rows(gx).tobytes() == backward(name, as_rows(gy), as_rows(y)).tobytes()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -256,19 +286,21 @@ def test_output_may_be_the_input(name, level):
 @pytest.mark.parametrize(
     ("name", "arrays", "error", "message"),
     [
-        ("softmax", [(3, 4), (4, 3)], ValueError, "softmax: expected y to have 3 in dimension 0"),
-        ("softmax", [(3, 4), (3, 5)], ValueError, "softmax: expected y with 12 elements"),
-        ("softmax", [(12,), (3, 4)], ValueError, "softmax: expected x with 2 dimensions"),
-        ("softmax", [(3, 4), (3, 4, 1)], ValueError, "softmax: expected y with 2 dimensions"),
+        ("softmax", [(3, 4, 1), (4, 3, 1)], ValueError, "softmax: expected y to have 3 in dimension 0"),
+        ("softmax", [(3, 4, 2), (3, 4, 1)], ValueError, "softmax: expected y to have 2 in dimension 2"),
+        ("softmax", [(3, 4), (3, 4, 1)], ValueError, "softmax: expected x with 3 dimensions"),
+        ("softmax", [(3, 4, 1), (3, 4)], ValueError, "softmax: expected y with 3 dimensions"),
+        ("softmax", [(3, 257, 2)] * 2, ValueError, r"expected x of shape \(outer, n, 1\) for n > 256"),
+        ("softmax_backward", [(3, 257, 2)] * 3, ValueError, r"expected y of shape \(outer, n, 1\)"),
         (
             "softmax_backward",
-            [(3, 4), (3, 4), (3, 3)],
+            [(3, 4, 1), (3, 4, 1), (3, 3, 1)],
             ValueError,
-            "softmax_backward: expected gx with 12 elements",
+            "softmax_backward: expected gx to have 4 in dimension 1",
         ),
         (
             "log_softmax_backward",
-            [(2, 6), (3, 4), (3, 4)],
+            [(2, 6, 1), (3, 4, 1), (3, 4, 1)],
             ValueError,
             "log_softmax_backward: expected gy to have 3 in dimension 0",
         ),
@@ -284,9 +316,9 @@ def test_wrong_shapes(name, arrays, error, message):
 @pytest.mark.parametrize(
     ("name", "change", "error", "message"),
     [
-        ("softmax", lambda x, y: (x.T, y), ValueError, "expected x to be C-contiguous"),
-        ("softmax", lambda x, y: (x, y[:, ::-1]), ValueError, "expected y to be C-contiguous"),
-        ("softmax", lambda x, y: (x, y.astype("f4")), TypeError, "expected y to be float64"),
+        ("softmax", lambda x, y: (x.T[..., None], y[..., None]), ValueError, "expected x to be C-contiguous"),
+        ("softmax", lambda x, y: (x[..., None], y[:, ::-1, None]), ValueError, "expected y to be C-contiguous"),
+        ("softmax", lambda x, y: (x[..., None], y[..., None].astype("f4")), TypeError, "expected y to be float64"),
         ("softmax", lambda x, y: (None, y), TypeError, "expected x to be an array, got None"),
         ("gelu", lambda x, y: (x[:, ::2], y), ValueError, "expected x to be dense in memory"),
         ("gelu", lambda x, y: (x.astype(int), y), TypeError, "expected x to be float32 or float64"),
@@ -300,9 +332,10 @@ def test_wrong_arrays(name, change, error, message):
 def test_read_only_output():
     y = np.zeros((3, 4))
     y.flags.writeable = False
-    for kernel in (activation.softmax, activation.gelu):
-        with pytest.raises(ValueError, match="expected y to be writeable"):
-            kernel(np.zeros((3, 4)), y, 1)
+    with pytest.raises(ValueError, match="gelu: expected y to be writeable"):
+        activation.gelu(np.zeros((3, 4)), y, 1)
+    with pytest.raises(ValueError, match="softmax: expected y to be writeable"):
+        activation.softmax(np.zeros((3, 4, 1)), y[..., None], 1)
 
 
 X = np.zeros((3, 4))

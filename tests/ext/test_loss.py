@@ -62,7 +62,7 @@ def test_bce_with_logits(dtype, level):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("smoothing", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("n", [1, 2, 10, 16, 17, 1000])
+@pytest.mark.parametrize("n", [1, 2, 10, 16, 17, 256, 257, 1000])
 def test_cross_entropy(n, smoothing, dtype, level):
     rng = np.random.default_rng(n)
     x = (rng.standard_normal((9, n)) * 5).astype(dtype)
@@ -104,8 +104,10 @@ def test_nan_and_infinity(dtype, level):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_skipped_rows_count_nothing_whatever_they_hold(dtype, level):
+@pytest.mark.parametrize("columns", [0, 300])
+def test_skipped_rows_count_nothing_whatever_they_hold(columns, dtype, level):
     x = np.array([[NAN, 1, 2], [INF, -INF, 0], [0, 1, 2], [NAN, NAN, NAN]], dtype)
+    x = np.concatenate([x, np.zeros((4, columns), dtype)], 1)
     labels = np.array([-1, -1, 1, -1])
     y, top, total = cross_entropy(x, labels, 0.1)
     assert y[[0, 1, 3]].tolist() == [0, 0, 0] and y[2] > 0
@@ -131,7 +133,7 @@ def test_an_element_has_the_same_bits_wherever_it_lies(name, gradient, dtype, le
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [3, 16, 37])
+@pytest.mark.parametrize("n", [3, 37, 256, 257, 400])
 def test_a_row_has_the_same_bits_wherever_it_lies(n, dtype, level):
     rng = np.random.default_rng(0)
     x, labels = rng.standard_normal((40, n)).astype(dtype), rng.integers(-1, n, 40)
@@ -144,6 +146,20 @@ def test_a_row_has_the_same_bits_wherever_it_lies(n, dtype, level):
         assert alone.tobytes() == y[part].tobytes()
         g = cross_entropy_backward(gy[part], x[part], labels[part], *rest, 0.1)
         assert g.tobytes() == gx[r].tobytes()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 15, 16, 20])
+def test_any_number_of_rows(n):
+    """Also where a part of a tile is as long as a whole one: 4 rows of 5, say."""
+    rng = np.random.default_rng(0)
+    x, labels, gy = rng.standard_normal((40, n)), rng.integers(-1, n, 40), rng.standard_normal(40)
+    y, top, total = cross_entropy(x, labels, 0.1)
+    gx = cross_entropy_backward(gy, x, labels, top, total, 0.1)
+    for rows in range(1, 40):
+        part, *rest = cross_entropy(x[:rows], labels[:rows], 0.1)
+        assert part.tobytes() == y[:rows].tobytes()
+        g = cross_entropy_backward(gy[:rows], x[:rows], labels[:rows], *rest, 0.1)
+        assert g.tobytes() == gx[:rows].tobytes()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -194,9 +194,7 @@ def _forward_slices(kernel: Callable[..., None], x: np.ndarray, axis: int) -> np
     return _unslices(y, x.shape, axis, behind)
 
 
-def _backward_slices(
-    kernel: Callable[..., None], gy: np.ndarray, y: np.ndarray, axis: int, cost: float
-) -> np.ndarray:
+def _backward_slices(kernel: Callable[..., None], gy: np.ndarray, y: np.ndarray, axis: int, cost: float) -> np.ndarray:
     behind = _lie_behind(y, axis)
     slices = _slices(y, axis, behind)
     gx = np.empty_like(slices, subok=False)
