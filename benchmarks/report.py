@@ -1,8 +1,8 @@
 """Print one table of ratios, nnx against naive NumPy: ``python -m benchmarks.report [family ...] [--write FILE]``.
 
 Both sides of a case run in the same process in alternating blocks of rounds, with a pause after NumPy's block because
-its idle BLAS worker keeps spinning. The table gives the median of each side and the ratio of the medians; above 1 nnx is
-faster.
+its idle BLAS worker keeps spinning. The table gives the median of each side and the ratio of the medians; above 1 nnx
+is faster.
 """
 
 from __future__ import annotations
