@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import pkgutil
 
 import numpy as np
@@ -23,6 +24,14 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 def rng() -> np.random.Generator:
     """A generator with a fixed seed."""
     return np.random.default_rng(20240229)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_torch_thread():
+    """PyTorch's workers spin beside ours and make its tests several times slower than one thread."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
