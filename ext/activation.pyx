@@ -280,9 +280,13 @@ cdef int _check_same_shape(cnp.ndarray a, cnp.ndarray ref, str name, str argumen
 
 
 cdef inline Py_ssize_t _slices_per_block(Py_ssize_t n) noexcept nogil:
-    """Whole tiles of 16 slices, about BLOCK elements."""
+    """About BLOCK elements: whole tiles of 64 or 16 slices as far as possible."""
     cdef Py_ssize_t slices = BLOCK // n
-    return slices // 16 * 16 if slices >= 16 else (16 if n <= SHORT else (slices if slices > 0 else 1))
+    if slices >= 64:
+        return slices // 64 * 64
+    if n <= SHORT:
+        return 64 if n <= SHORT // 4 else 16
+    return slices if slices > 0 else 1
 
 
 cdef inline Py_ssize_t _smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:

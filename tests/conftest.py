@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 import pkgutil
+import sys
 
 import numpy as np
 import pytest

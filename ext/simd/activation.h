@@ -130,103 +130,147 @@ MAP2(gelu_tanh_backward, (void)p, a * NAME(gelu_tanh_slope)(b))
 
 /* -- over the slices `first`, `first + 1`, ... of an array (outer, n, inner); inner is 1 if n > SHORT -- */
 
-static void NAME(softmax)(
-    const REAL *x, REAL *y, ptrdiff_t first, ptrdiff_t count, ptrdiff_t n, ptrdiff_t inner)
-{
-    REAL tile[SHORT * TILE], top[TILE], total[TILE];
-    ptrdiff_t offset[TILE];
-    for (ptrdiff_t s = first; n > SHORT && s < first + count; s++) {
-        const REAL factor = 1 / NAME(row_exp)(x + s * n, y + s * n, n, NAME(row_max)(x + s * n, n));
-        for (ptrdiff_t k = 0; k < n; k++)
-            y[s * n + k] *= factor;
+/* The kernel `name` of one input out of name_row, for a long row, and name_tiles, for tiles of a constant width. */
+#define SLICES1(name) \
+    static void NAME(name)(const REAL *x, REAL *y, ptrdiff_t first, ptrdiff_t count, ptrdiff_t n, ptrdiff_t inner) \
+    { \
+        if (n > SHORT) \
+            for (ptrdiff_t s = first; s < first + count; s++) \
+                NAME(name##_row)(x + s * n, y + s * n, n); \
+        else if (NAME(tile_width)(n, inner) == BROAD) \
+            NAME(name##_tiles)(x, y, first, first + count, n, inner, BROAD); \
+        else \
+            NAME(name##_tiles)(x, y, first, first + count, n, inner, TILE); \
     }
-    for (ptrdiff_t s = first; n <= SHORT && s < first + count; s += TILE) {
-        const int slices = NAME(tile_at)(s, first + count, n, inner, offset);
-        NAME(gather)(x, offset, slices, n, inner, tile);
-        NAME(tile_max)(tile, n, top);
-        NAME(tile_exp)(tile, n, top, total);
-        for (int j = 0; j < TILE; j++)
+
+/* The same for a gradient. */
+#define SLICES2(name) \
+    static void NAME(name)( \
+        const REAL *gy, const REAL *y, REAL *gx, ptrdiff_t first, ptrdiff_t count, ptrdiff_t n, ptrdiff_t inner) \
+    { \
+        if (n > SHORT) \
+            for (ptrdiff_t s = first; s < first + count; s++) \
+                NAME(name##_row)(gy + s * n, y + s * n, gx + s * n, n); \
+        else if (NAME(tile_width)(n, inner) == BROAD) \
+            NAME(name##_tiles)(gy, y, gx, first, first + count, n, inner, BROAD); \
+        else \
+            NAME(name##_tiles)(gy, y, gx, first, first + count, n, inner, TILE); \
+    }
+
+static inline void NAME(softmax_row)(const REAL *x, REAL *RESTRICT y, ptrdiff_t n)
+{
+    const REAL factor = 1 / NAME(row_exp)(x, y, n, NAME(row_max)(x, n));
+    for (ptrdiff_t k = 0; k < n; k++)
+        y[k] *= factor;
+}
+
+NNX_INLINE void NAME(softmax_tiles)(
+    const REAL *x, REAL *y, ptrdiff_t first, ptrdiff_t end, ptrdiff_t n, ptrdiff_t inner, const int width)
+{
+    REAL tile[ROOM], top[BROAD], total[BROAD];
+    ptrdiff_t offset[BROAD];
+    for (ptrdiff_t s = first; s < end; s += width) {
+        const int slices = NAME(tile_at)(s, end, n, inner, offset, width);
+        NAME(gather)(x, offset, slices, n, inner, tile, width);
+        NAME(tile_max)(tile, n, top, width);
+        NAME(tile_exp)(tile, n, top, total, width);
+        for (int j = 0; j < width; j++)
             total[j] = 1 / total[j];
         for (ptrdiff_t k = 0; k < n; k++)
-            for (int j = 0; j < TILE; j++)
-                tile[k * TILE + j] *= total[j];
-        NAME(scatter)(tile, offset, slices, n, inner, y);
+            for (int j = 0; j < width; j++)
+                tile[k * width + j] *= total[j];
+        NAME(scatter)(tile, offset, slices, n, inner, y, width);
     }
 }
+
+SLICES1(softmax)
 
 /* gx = y (gy - sum(gy y)) */
-static void NAME(softmax_backward)(
-    const REAL *gy, const REAL *y, REAL *RESTRICT gx, ptrdiff_t first, ptrdiff_t count, ptrdiff_t n, ptrdiff_t inner)
+static inline void NAME(softmax_backward_row)(const REAL *gy, const REAL *y, REAL *RESTRICT gx, ptrdiff_t n)
 {
-    REAL tile[SHORT * TILE], other[SHORT * TILE], sum[TILE];
-    ptrdiff_t offset[TILE];
-    for (ptrdiff_t s = first; n > SHORT && s < first + count; s++) {
-        const REAL dot = NAME(row_dot)(gy + s * n, y + s * n, n);
-        for (ptrdiff_t k = s * n; k < (s + 1) * n; k++)
-            gx[k] = y[k] * (gy[k] - dot);
-    }
-    for (ptrdiff_t s = first; n <= SHORT && s < first + count; s += TILE) {
-        const int slices = NAME(tile_at)(s, first + count, n, inner, offset);
-        NAME(gather)(gy, offset, slices, n, inner, tile);
-        NAME(gather)(y, offset, slices, n, inner, other);
-        NAME(tile_dot)(tile, other, n, sum);
+    const REAL dot = NAME(row_dot)(gy, y, n);
+    for (ptrdiff_t k = 0; k < n; k++)
+        gx[k] = y[k] * (gy[k] - dot);
+}
+
+NNX_INLINE void NAME(softmax_backward_tiles)(
+    const REAL *gy, const REAL *y, REAL *gx, ptrdiff_t first, ptrdiff_t end, ptrdiff_t n, ptrdiff_t inner,
+    const int width)
+{
+    REAL tile[ROOM], other[ROOM], dot[BROAD];
+    ptrdiff_t offset[BROAD];
+    for (ptrdiff_t s = first; s < end; s += width) {
+        const int slices = NAME(tile_at)(s, end, n, inner, offset, width);
+        NAME(gather)(gy, offset, slices, n, inner, tile, width);
+        NAME(gather)(y, offset, slices, n, inner, other, width);
+        NAME(tile_dot)(tile, other, n, dot, width);
         for (ptrdiff_t k = 0; k < n; k++)
-            for (int j = 0; j < TILE; j++)
-                tile[k * TILE + j] = other[k * TILE + j] * (tile[k * TILE + j] - sum[j]);
-        NAME(scatter)(tile, offset, slices, n, inner, gx);
+            for (int j = 0; j < width; j++)
+                tile[k * width + j] = other[k * width + j] * (tile[k * width + j] - dot[j]);
+        NAME(scatter)(tile, offset, slices, n, inner, gx, width);
     }
 }
 
-static void NAME(log_softmax)(
-    const REAL *x, REAL *RESTRICT y, ptrdiff_t first, ptrdiff_t count, ptrdiff_t n, ptrdiff_t inner)
+SLICES2(softmax_backward)
+
+static inline void NAME(log_softmax_row)(const REAL *x, REAL *RESTRICT y, ptrdiff_t n)
 {
-    REAL tile[SHORT * TILE], scores[SHORT * TILE], top[TILE], total[TILE];
-    ptrdiff_t offset[TILE];
-    for (ptrdiff_t s = first; n > SHORT && s < first + count; s++) {
-        const REAL highest = NAME(row_max)(x + s * n, n);
-        const REAL log_total = NAME(log_above)(NAME(row_exp)(x + s * n, NULL, n, highest));
-        for (ptrdiff_t k = s * n; k < (s + 1) * n; k++)
-            y[k] = x[k] - highest - log_total;
-    }
-    for (ptrdiff_t s = first; n <= SHORT && s < first + count; s += TILE) {
-        const int slices = NAME(tile_at)(s, first + count, n, inner, offset);
-        NAME(gather)(x, offset, slices, n, inner, scores);
-        memcpy(tile, scores, n * TILE * sizeof(REAL));
-        NAME(tile_max)(tile, n, top);
-        NAME(tile_exp)(tile, n, top, total);
-        for (int j = 0; j < TILE; j++)
+    const REAL top = NAME(row_max)(x, n), log_total = NAME(log_above)(NAME(row_exp)(x, NULL, n, top));
+    for (ptrdiff_t k = 0; k < n; k++)
+        y[k] = x[k] - top - log_total;
+}
+
+NNX_INLINE void NAME(log_softmax_tiles)(
+    const REAL *x, REAL *y, ptrdiff_t first, ptrdiff_t end, ptrdiff_t n, ptrdiff_t inner, const int width)
+{
+    REAL tile[ROOM], scores[ROOM], top[BROAD], total[BROAD];
+    ptrdiff_t offset[BROAD];
+    for (ptrdiff_t s = first; s < end; s += width) {
+        const int slices = NAME(tile_at)(s, end, n, inner, offset, width);
+        NAME(gather)(x, offset, slices, n, inner, scores, width);
+        memcpy(tile, scores, n * width * sizeof(REAL));
+        NAME(tile_max)(tile, n, top, width);
+        NAME(tile_exp)(tile, n, top, total, width);
+        for (int j = 0; j < width; j++)
             total[j] = NAME(log_above)(total[j]);
         for (ptrdiff_t k = 0; k < n; k++)
-            for (int j = 0; j < TILE; j++)
-                scores[k * TILE + j] = scores[k * TILE + j] - top[j] - total[j];
-        NAME(scatter)(scores, offset, slices, n, inner, y);
+            for (int j = 0; j < width; j++)
+                scores[k * width + j] = scores[k * width + j] - top[j] - total[j];
+        NAME(scatter)(scores, offset, slices, n, inner, y, width);
     }
 }
 
+SLICES1(log_softmax)
+
 /* gx = gy - exp(y) sum(gy) */
-static void NAME(log_softmax_backward)(
-    const REAL *gy, const REAL *y, REAL *RESTRICT gx, ptrdiff_t first, ptrdiff_t count, ptrdiff_t n, ptrdiff_t inner)
+static inline void NAME(log_softmax_backward_row)(const REAL *gy, const REAL *y, REAL *RESTRICT gx, ptrdiff_t n)
 {
-    REAL tile[SHORT * TILE], other[SHORT * TILE], sum[TILE];
-    const REAL none[TILE] = {0};
-    ptrdiff_t offset[TILE];
-    for (ptrdiff_t s = first; n > SHORT && s < first + count; s++) {
-        const REAL row_total = NAME(row_sum)(gy + s * n, n, 0);
-        NAME(row_exp)(y + s * n, gx + s * n, n, 0);
-        for (ptrdiff_t k = s * n; k < (s + 1) * n; k++)
-            gx[k] = NAME(fma)(-row_total, gx[k], gy[k]);
-    }
-    for (ptrdiff_t s = first; n <= SHORT && s < first + count; s += TILE) {
-        const int slices = NAME(tile_at)(s, first + count, n, inner, offset);
-        NAME(gather)(gy, offset, slices, n, inner, tile);
-        NAME(gather)(y, offset, slices, n, inner, other);
-        NAME(tile_sum)(tile, n, none, sum);
+    const REAL sum = NAME(row_sum)(gy, n, 0);
+    NAME(row_exp)(y, gx, n, 0);
+    for (ptrdiff_t k = 0; k < n; k++)
+        gx[k] = NAME(fma)(-sum, gx[k], gy[k]);
+}
+
+NNX_INLINE void NAME(log_softmax_backward_tiles)(
+    const REAL *gy, const REAL *y, REAL *gx, ptrdiff_t first, ptrdiff_t end, ptrdiff_t n, ptrdiff_t inner,
+    const int width)
+{
+    REAL tile[ROOM], other[ROOM], sum[BROAD];
+    const REAL none[BROAD] = {0};
+    ptrdiff_t offset[BROAD];
+    for (ptrdiff_t s = first; s < end; s += width) {
+        const int slices = NAME(tile_at)(s, end, n, inner, offset, width);
+        NAME(gather)(gy, offset, slices, n, inner, tile, width);
+        NAME(gather)(y, offset, slices, n, inner, other, width);
+        NAME(tile_sum)(tile, n, none, sum, width);
         for (ptrdiff_t k = 0; k < n; k++)
-            for (int j = 0; j < TILE; j++)
-                tile[k * TILE + j] = NAME(fma)(-sum[j], NAME(exp)(other[k * TILE + j]), tile[k * TILE + j]);
-        NAME(scatter)(tile, offset, slices, n, inner, gx);
+            for (int j = 0; j < width; j++)
+                tile[k * width + j] = NAME(fma)(-sum[j], NAME(exp)(other[k * width + j]), tile[k * width + j]);
+        NAME(scatter)(tile, offset, slices, n, inner, gx, width);
     }
 }
+
+SLICES2(log_softmax_backward)
 
 /* -- dropout -- */
 
@@ -237,3 +281,6 @@ static void NAME(dropout)(
     for (ptrdiff_t i = 0; i < n; i++)
         y[i] = keep[i] ? scale * x[i] : 0;
 }
+
+#undef SLICES1
+#undef SLICES2

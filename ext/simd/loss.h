@@ -53,7 +53,7 @@ static void NAME(cross_entropy)(
     const REAL *x, const int64_t *label, REAL *loss, REAL *top, REAL *total, ptrdiff_t rows, ptrdiff_t n,
     REAL keep, REAL smoothing)
 {
-    REAL tile[SHORT * TILE], highest[TILE], sum[TILE], mean[TILE], score[TILE], result[TILE];
+    REAL tile[ROOM], highest[TILE], sum[TILE], mean[TILE], score[TILE], result[TILE];
     ptrdiff_t offset[TILE];
     for (ptrdiff_t r = 0; n > SHORT && r < rows; r++) {
         const REAL *row = x + r * n;
@@ -65,17 +65,17 @@ static void NAME(cross_entropy)(
         loss[r] = label[r] < 0 ? 0 : value;
     }
     for (ptrdiff_t r = 0; n <= SHORT && r < rows; r += TILE) {
-        const int slices = NAME(tile_at)(r, rows, n, 1, offset);
-        NAME(gather)(x, offset, slices, n, 1, tile);
-        NAME(tile_max)(tile, n, highest);
+        const int slices = NAME(tile_at)(r, rows, n, 1, offset, TILE);
+        NAME(gather)(x, offset, slices, n, 1, tile, TILE);
+        NAME(tile_max)(tile, n, highest, TILE);
         for (int j = 0; j < TILE; j++) {
             mean[j] = score[j] = 0;
             if (j < slices && label[r + j] >= 0)
                 score[j] = tile[label[r + j] * TILE + j] - highest[j];
         }
         if (smoothing != 0)
-            NAME(tile_sum)(tile, n, highest, mean);
-        NAME(tile_exp)(tile, n, highest, sum);
+            NAME(tile_sum)(tile, n, highest, mean, TILE);
+        NAME(tile_exp)(tile, n, highest, sum, TILE);
         for (int j = 0; j < TILE; j++)
             result[j] = NAME(smoothed)(NAME(log_above)(sum[j]), score[j], mean[j] / n, keep, smoothing);
         for (int j = 0; j < slices; j++)
@@ -91,7 +91,7 @@ static void NAME(cross_entropy_backward)(
     ptrdiff_t rows, ptrdiff_t n, REAL keep, REAL smoothing)
 {
     const REAL share = smoothing / n;
-    REAL tile[SHORT * TILE], highest[TILE], factor[TILE], g[TILE], unused[TILE];
+    REAL tile[ROOM], highest[TILE], factor[TILE], g[TILE], unused[TILE];
     ptrdiff_t offset[TILE];
     for (ptrdiff_t r = 0; n > SHORT && r < rows; r++) {
         const REAL scale = gy[one ? 0 : r], inverse = 1 / total[r];
@@ -107,15 +107,15 @@ static void NAME(cross_entropy_backward)(
         row[label[r]] = scale * at_label;
     }
     for (ptrdiff_t r = 0; n <= SHORT && r < rows; r += TILE) {
-        const int slices = NAME(tile_at)(r, rows, n, 1, offset);
-        NAME(gather)(x, offset, slices, n, 1, tile);
+        const int slices = NAME(tile_at)(r, rows, n, 1, offset, TILE);
+        NAME(gather)(x, offset, slices, n, 1, tile, TILE);
         for (int j = 0; j < TILE; j++) {
             const ptrdiff_t at = r + (j < slices ? j : slices - 1);
             g[j] = gy[one ? 0 : at];
             highest[j] = top[at];
             factor[j] = 1 / total[at];
         }
-        NAME(tile_exp)(tile, n, highest, unused);
+        NAME(tile_exp)(tile, n, highest, unused, TILE);
         for (ptrdiff_t k = 0; k < n; k++)
             for (int j = 0; j < TILE; j++)
                 tile[k * TILE + j] = NAME(fma)(tile[k * TILE + j], factor[j], -share);
@@ -131,6 +131,6 @@ static void NAME(cross_entropy_backward)(
         for (ptrdiff_t k = 0; k < n; k++)
             for (int j = 0; j < TILE; j++)
                 tile[k * TILE + j] *= g[j];
-        NAME(scatter)(tile, offset, slices, n, 1, gx);
+        NAME(scatter)(tile, offset, slices, n, 1, gx, TILE);
     }
 }

@@ -1,7 +1,7 @@
 /* Softmax and its relatives work on slices of n elements along the middle axis of an array (outer, n, inner): on rows,
  * if inner is 1. For kernels that include this file once for each REAL.
  *
- * Short slices are handled TILE at a time: a tile holds element k of all its slices side by side, so that vectors run
+ * Short slices are handled some at a time: a tile holds element k of `width` slices side by side, so that vectors run
  * across slices and nothing is summed inside a vector. Longer ones must be rows, and vectors run along them; a sum is
  * kept in WIDTH parts, element j in part j % WIDTH, and the parts are added in a fixed order. Either way the bits of a
  * slice depend on its own elements only, not on where it lies.
@@ -9,21 +9,35 @@
 #include "elementary.h"
 
 #ifndef TILE
-#define TILE 16
-#define SHORT 256 /* elements of the longest slice that goes into a tile */
+#define TILE 16    /* slices of a tile */
+#define BROAD 64   /* the same where slices lie side by side over a long way: whole cache lines of several slices */
+#define SHORT 256  /* elements of the longest slice that goes into a tile */
+#define ROOM (SHORT * TILE)
 #define STEP 16
 #define WIDTH 64
+#if defined(__GNUC__)
+#define NNX_INLINE static inline __attribute__((always_inline)) /* so that a width is a constant in loops */
+#else
+#define NNX_INLINE static inline
+#endif
 #endif
 
-/* -- tiles -- */
+/* -- tiles: ROOM elements, at least n width -- */
+
+/* The width for an array (outer, n, inner). */
+static inline int NAME(tile_width)(ptrdiff_t n, ptrdiff_t inner)
+{
+    return inner >= 4 * BROAD && n * BROAD <= ROOM ? BROAD : TILE;
+}
 
 /* Where the slices s, s + 1, ... of an array (outer, n, inner) begin; returns how many there are in front of `end`. The
  * places behind them repeat the last. */
-static inline int NAME(tile_at)(ptrdiff_t s, ptrdiff_t end, ptrdiff_t n, ptrdiff_t inner, ptrdiff_t *offset)
+NNX_INLINE int NAME(tile_at)(
+    ptrdiff_t s, ptrdiff_t end, ptrdiff_t n, ptrdiff_t inner, ptrdiff_t *offset, const int width)
 {
-    const int slices = end - s < TILE ? (int)(end - s) : TILE;
+    const int slices = end - s < width ? (int)(end - s) : width;
     ptrdiff_t i = s % inner, at = s / inner * n * inner + i;
-    for (int j = 0; j < TILE; j++) {
+    for (int j = 0; j < width; j++) {
         offset[j] = at;
         if (j + 1 < slices) {
             at++;
@@ -37,88 +51,93 @@ static inline int NAME(tile_at)(ptrdiff_t s, ptrdiff_t end, ptrdiff_t n, ptrdiff
 }
 
 /* Whether the slices of a tile are neighbours: offsets of different slices differ, so the last says it for all. */
-static inline int NAME(side_by_side)(const ptrdiff_t *offset, int slices)
+NNX_INLINE int NAME(side_by_side)(const ptrdiff_t *offset, int slices, const int width)
 {
-    return slices == TILE && offset[TILE - 1] - offset[0] == TILE - 1;
+    return slices == width && offset[width - 1] - offset[0] == width - 1;
 }
 
-static inline void NAME(gather)(
-    const REAL *x, const ptrdiff_t *offset, int slices, ptrdiff_t n, ptrdiff_t inner, REAL *RESTRICT tile)
+NNX_INLINE void NAME(gather)(
+    const REAL *x, const ptrdiff_t *offset, int slices, ptrdiff_t n, ptrdiff_t inner, REAL *RESTRICT tile,
+    const int width)
 {
-    if (NAME(side_by_side)(offset, slices))
+    if (NAME(side_by_side)(offset, slices, width))
         for (ptrdiff_t k = 0; k < n; k++)
-            memcpy(tile + k * TILE, x + offset[0] + k * inner, TILE * sizeof(REAL));
+            memcpy(tile + k * width, x + offset[0] + k * inner, width * sizeof(REAL));
     else
-        for (int j = 0; j < TILE; j++)
+        for (int j = 0; j < width; j++)
             for (ptrdiff_t k = 0; k < n; k++)
-                tile[k * TILE + j] = x[offset[j] + k * inner];
+                tile[k * width + j] = x[offset[j] + k * inner];
 }
 
-static inline void NAME(scatter)(
-    const REAL *RESTRICT tile, const ptrdiff_t *offset, int slices, ptrdiff_t n, ptrdiff_t inner, REAL *y)
+NNX_INLINE void NAME(scatter)(
+    const REAL *RESTRICT tile, const ptrdiff_t *offset, int slices, ptrdiff_t n, ptrdiff_t inner, REAL *y,
+    const int width)
 {
-    if (NAME(side_by_side)(offset, slices))
+    if (NAME(side_by_side)(offset, slices, width))
         for (ptrdiff_t k = 0; k < n; k++)
-            memcpy(y + offset[0] + k * inner, tile + k * TILE, TILE * sizeof(REAL));
+            memcpy(y + offset[0] + k * inner, tile + k * width, width * sizeof(REAL));
     else
         for (int j = 0; j < slices; j++)
             for (ptrdiff_t k = 0; k < n; k++)
-                y[offset[j] + k * inner] = tile[k * TILE + j];
+                y[offset[j] + k * inner] = tile[k * width + j];
 }
 
 /* The largest element of each slice; NaN is passed over. */
-static inline void NAME(tile_max)(const REAL *tile, ptrdiff_t n, REAL *top)
+NNX_INLINE void NAME(tile_max)(const REAL *tile, ptrdiff_t n, REAL *RESTRICT top, const int width)
 {
-    for (int j = 0; j < TILE; j++)
+    for (int j = 0; j < width; j++)
         top[j] = -INFINITY;
     for (ptrdiff_t k = 0; k < n; k++)
-        for (int j = 0; j < TILE; j++)
-            top[j] = tile[k * TILE + j] > top[j] ? tile[k * TILE + j] : top[j];
+        for (int j = 0; j < width; j++)
+            top[j] = tile[k * width + j] > top[j] ? tile[k * width + j] : top[j];
 }
 
-/* The sum of x - shift over each slice: sums of STEP elements, then their sum, which rounds less often in a row. */
-static inline void NAME(tile_sum)(const REAL *tile, ptrdiff_t n, const REAL *shift, REAL *RESTRICT total)
+/* The sum of x - shift over each slice: sums of STEP elements, then their sum, so that roundings do not pile up. */
+NNX_INLINE void NAME(tile_sum)(
+    const REAL *tile, ptrdiff_t n, const REAL *shift, REAL *RESTRICT total, const int width)
 {
-    for (int j = 0; j < TILE; j++)
+    for (int j = 0; j < width; j++)
         total[j] = 0;
     for (ptrdiff_t first = 0; first < n; first += STEP) {
-        REAL part[TILE] = {0};
+        REAL part[BROAD] = {0};
         for (ptrdiff_t k = first; k < n && k < first + STEP; k++)
-            for (int j = 0; j < TILE; j++)
-                part[j] += tile[k * TILE + j] - shift[j];
-        for (int j = 0; j < TILE; j++)
+            for (int j = 0; j < width; j++)
+                part[j] += tile[k * width + j] - shift[j];
+        for (int j = 0; j < width; j++)
             total[j] += part[j];
     }
 }
 
 /* exp(x - shift) in place, and the sum of each slice */
-static inline void NAME(tile_exp)(REAL *RESTRICT tile, ptrdiff_t n, const REAL *shift, REAL *RESTRICT total)
+NNX_INLINE void NAME(tile_exp)(
+    REAL *RESTRICT tile, ptrdiff_t n, const REAL *shift, REAL *RESTRICT total, const int width)
 {
-    for (int j = 0; j < TILE; j++)
+    for (int j = 0; j < width; j++)
         total[j] = 0;
     for (ptrdiff_t first = 0; first < n; first += STEP) {
-        REAL part[TILE] = {0};
+        REAL part[BROAD] = {0};
         for (ptrdiff_t k = first; k < n && k < first + STEP; k++)
-            for (int j = 0; j < TILE; j++) {
-                tile[k * TILE + j] = NAME(exp)(tile[k * TILE + j] - shift[j]);
-                part[j] += tile[k * TILE + j];
+            for (int j = 0; j < width; j++) {
+                tile[k * width + j] = NAME(exp)(tile[k * width + j] - shift[j]);
+                part[j] += tile[k * width + j];
             }
-        for (int j = 0; j < TILE; j++)
+        for (int j = 0; j < width; j++)
             total[j] += part[j];
     }
 }
 
 /* The sum of x y over each slice. */
-static inline void NAME(tile_dot)(const REAL *tile, const REAL *other, ptrdiff_t n, REAL *RESTRICT total)
+NNX_INLINE void NAME(tile_dot)(
+    const REAL *tile, const REAL *other, ptrdiff_t n, REAL *RESTRICT total, const int width)
 {
-    for (int j = 0; j < TILE; j++)
+    for (int j = 0; j < width; j++)
         total[j] = 0;
     for (ptrdiff_t first = 0; first < n; first += STEP) {
-        REAL part[TILE] = {0};
+        REAL part[BROAD] = {0};
         for (ptrdiff_t k = first; k < n && k < first + STEP; k++)
-            for (int j = 0; j < TILE; j++)
-                part[j] = NAME(fma)(tile[k * TILE + j], other[k * TILE + j], part[j]);
-        for (int j = 0; j < TILE; j++)
+            for (int j = 0; j < width; j++)
+                part[j] = NAME(fma)(tile[k * width + j], other[k * width + j], part[j]);
+        for (int j = 0; j < width; j++)
             total[j] += part[j];
     }
 }

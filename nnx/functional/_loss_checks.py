@@ -9,6 +9,7 @@ import numpy as np
 from nnx import _check
 from nnx.autograd import Tensor, as_tensor
 from nnx.backends import backend_of
+from nnx.functional._floats import floats
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -23,28 +24,17 @@ def refuse_deprecated(owner: str, size_average: Any, reduce: Any) -> None:
             )
 
 
-def _floats(owner: str, input: Any) -> Tensor:
-    x = as_tensor(input)
-    if x.data.dtype.kind != "f":
-        raise TypeError(
-            f"{owner}: expected input of dtype float32 or float64, got a Tensor of dtype "
-            f"{x.data.dtype}. Convert it with .float()"
-        )
-    return x
-
-
 def same_shape(
     owner: str, input: Any, target: Any, reduction: str, reductions: tuple = REDUCTIONS
 ) -> tuple[Tensor, Tensor, Any]:
+    """Input and target of an elementwise loss, and the backend for them."""
     _check.choice(owner, "reduction", reduction, reductions)
-    x = _floats(owner, input)
+    x = floats(owner, input)
     return x, target_like(owner, target, x), backend_of(x.data)
 
 
 def target_like(owner: str, target: Any, x: Tensor) -> Tensor:
-    """A target of the shape and dtype of x. Arrays and integers are cast; a Tensor of another float
-    type is refused.
-    """
+    """A target of the shape and dtype of x: arrays and integers are cast, other float Tensors refused."""
     if not isinstance(target, Tensor):
         t = as_tensor(target, x.dtype)
     elif target.dtype.kind in "iub":
@@ -65,6 +55,7 @@ def target_like(owner: str, target: Any, x: Tensor) -> Tensor:
 
 
 def _constant(owner: str, name: str, value: Any, dtype: Any) -> Any:
+    """An array in `dtype`; a Tensor whose gradient would be lost is refused."""
     if isinstance(value, Tensor) and value.requires_grad:
         raise ValueError(
             f"{owner}: expected {name} to be a constant, got a Tensor that needs a gradient. "
@@ -77,6 +68,7 @@ def _constant(owner: str, name: str, value: Any, dtype: Any) -> Any:
 
 
 def factors_for(owner: str, value: Any, x: Tensor, name: str = "weight", exact: bool = False) -> Any:
+    """Weights of elements: arrays that broadcast to x, or (`exact`) have its shape."""
     if value is None:
         return None
     w = _constant(owner, name, value, x.dtype)
@@ -92,6 +84,7 @@ def factors_for(owner: str, value: Any, x: Tensor, name: str = "weight", exact: 
 
 
 def class_weight(owner: str, value: Any, classes: int, dtype: Any) -> Any:
+    """Weights of classes, (classes,)."""
     if value is None:
         return None
     w = _constant(owner, "weight", value, dtype)
@@ -101,8 +94,9 @@ def class_weight(owner: str, value: Any, classes: int, dtype: Any) -> Any:
 
 
 def scores(owner: str, input: Any, reduction: str) -> Tensor:
+    """Class scores (N, C, ...) or (C,)."""
     _check.choice(owner, "reduction", reduction, REDUCTIONS)
-    x = _floats(owner, input)
+    x = floats(owner, input)
     if x.ndim == 0:
         raise ValueError(f"{owner}: expected input of shape (N, C, ...) or (C,), got shape ()")
     return x
@@ -141,6 +135,7 @@ def class_labels(owner: str, target: Any, shape: tuple[int, ...], ignore_index: 
 
 
 def probabilities(owner: str, name: str, array: Any, hint: str = "") -> None:
+    """Refuse numbers outside of [0, 1]; NaN passes."""
     wrong = (array < 0) | (array > 1)
     if wrong.any():
         raise ValueError(f"{owner}: expected {name} in [0, 1], got {array[wrong].reshape(-1)[0]:g}{hint}")

@@ -16,6 +16,7 @@ from nnx.autograd import arithmetic as _arithmetic
 from nnx.autograd.arithmetic import sigmoid, tanh
 from nnx.autograd.shape import astype
 from nnx.backends import backend_of
+from nnx.functional._floats import floats
 
 __all__ = [
     "celu",
@@ -49,16 +50,6 @@ SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
 
 
-def _floats(owner: str, input: Any) -> Tensor:
-    x = as_tensor(input)
-    if x.data.dtype.kind != "f":
-        raise TypeError(
-            f"{owner}: expected input of dtype float32 or float64, got a Tensor of dtype "
-            f"{x.data.dtype}. Convert it with .float()"
-        )
-    return x
-
-
 # -- piecewise linear ------------------------------------------------------------------------------
 
 
@@ -74,7 +65,7 @@ def relu(input: Any, inplace: bool = False) -> Tensor:
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """``x`` where x > 0, else ``negative_slope x``."""
     slope = _check.real("leaky_relu", "negative_slope", negative_slope)
-    x = _floats("leaky_relu", input)
+    x = floats("leaky_relu", input)
     be = backend_of(x.data)
     return record(be.leaky_relu(x.data, slope), _leaky_relu_grad, (x,), be, x.data, slope)
 
@@ -94,7 +85,7 @@ def prelu(input: Any, weight: Any) -> Tensor:
 
 def prelu_as(owner: str, input: Any, weight: Any) -> Tensor:
     """`prelu` for a layer, whose name the messages carry."""
-    x = _floats(owner, input)
+    x = floats(owner, input)
     w = weight if isinstance(weight, Tensor) else as_tensor(weight, x.dtype)
     if w.dtype != x.dtype:
         raise TypeError(f"{owner}: expected input of dtype {w.dtype} like weight, got {x.dtype}")
@@ -125,7 +116,7 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: b
 def hardtanh_as(owner: str, input: Any, min_val: float, max_val: float) -> Tensor:
     """`hardtanh` for a layer, whose name the messages carry."""
     low, high = limits(owner, min_val, max_val)
-    x = _floats(owner, input)
+    x = floats(owner, input)
     be = backend_of(x.data)
     return record(be.hardtanh(x.data, low, high), _hardtanh_grad, (x,), be, x.data, low, high)
 
@@ -150,7 +141,7 @@ def relu6(input: Any, inplace: bool = False) -> Tensor:
 
 def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:
     """``min(max(x + 3, 0), 6) / 6``."""
-    x = _floats("hardsigmoid", input)
+    x = floats("hardsigmoid", input)
     be = backend_of(x.data)
     return record(be.hardsigmoid(x.data), _hardsigmoid_grad, (x,), be, x.data)
 
@@ -161,7 +152,7 @@ def _hardsigmoid_grad(needs, gy, be, x):
 
 def hardswish(input: Any, inplace: bool = False) -> Tensor:
     """``x hardsigmoid(x)``: Howard et al. (2019), "Searching for MobileNetV3"."""
-    x = _floats("hardswish", input)
+    x = floats("hardswish", input)
     be = backend_of(x.data)
     return record(be.hardswish(x.data), _hardswish_grad, (x,), be, x.data)
 
@@ -196,7 +187,7 @@ def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 
 def _elu(owner: str, input: Any, alpha: float, scale: float, rate: float) -> Tensor:
-    x = _floats(owner, input)
+    x = floats(owner, input)
     be = backend_of(x.data)
     y = be.elu(x.data, alpha, scale, rate)
     return record(y, _elu_grad, (x,), be, x.data, alpha, scale, rate)
@@ -226,7 +217,7 @@ def logsigmoid(input: Any) -> Tensor:
 
 
 def _softplus(owner: str, input: Any, beta: float, threshold: float) -> Tensor:
-    x = _floats(owner, input)
+    x = floats(owner, input)
     be = backend_of(x.data)
     y = be.softplus(x.data, beta, threshold)
     return record(y, _softplus_grad, (x,), be, x.data, beta, threshold)
@@ -243,7 +234,7 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
     approximate:  "none", or "tanh" for ``0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))``
     """
     _check.choice("gelu", "approximate", approximate, ("none", "tanh"))
-    x = _floats("gelu", input)
+    x = floats("gelu", input)
     be = backend_of(x.data)
     return record(be.gelu(x.data, approximate), _gelu_grad, (x,), be, x.data, approximate)
 
@@ -254,7 +245,7 @@ def _gelu_grad(needs, gy, be, x, approximate):
 
 def silu(input: Any, inplace: bool = False) -> Tensor:
     """``x sigmoid(x)``, also called swish; its limit at -inf is 0."""
-    x = _floats("silu", input)
+    x = floats("silu", input)
     be = backend_of(x.data)
     return record(be.silu(x.data), _silu_grad, (x,), be, x.data)
 
@@ -267,7 +258,7 @@ def mish(input: Any, inplace: bool = False) -> Tensor:
     """``x tanh(softplus(x))``: Misra (2019), "Mish: a self regularized non-monotonic activation
     function".
     """
-    x = _floats("mish", input)
+    x = floats("mish", input)
     be = backend_of(x.data)
     return record(be.mish(x.data), _mish_grad, (x,), be, x.data)
 
@@ -278,7 +269,7 @@ def _mish_grad(needs, gy, be, x):
 
 def softsign(input: Any) -> Tensor:
     """``x / (1 + |x|)``."""
-    x = _floats("softsign", input)
+    x = floats("softsign", input)
     be = backend_of(x.data)
     return record(be.softsign(x.data), _softsign_grad, (x,), be, x.data)
 
@@ -344,7 +335,7 @@ def _over(owner: str, input: Any, dim: Any, dtype: Any) -> tuple[Tensor, int]:
     check_dim_given(owner, dim)
     if dtype is not None:
         input = astype(as_tensor(input), _check.float_dtype(owner, dtype))
-    x = _floats(owner, input)
+    x = floats(owner, input)
     if x.ndim == 0:
         raise ValueError(f"{owner}: expected input with at least one dimension, got a single number")
     return x, _check.axis(owner, "dim", dim, x.ndim)
@@ -365,7 +356,7 @@ def glu(input: Any, dim: int = -1) -> Tensor:
 
 def glu_as(owner: str, input: Any, dim: int) -> Tensor:
     """`glu` for a layer, whose name the messages carry."""
-    x = _floats(owner, input)
+    x = floats(owner, input)
     axis = _check.axis(owner, "dim", dim, x.ndim)
     if x.shape[axis] % 2:
         raise ValueError(f"{owner}: expected input with an even size in dimension {axis}, got shape {x.shape}")
@@ -391,7 +382,7 @@ def maxout(input: Any, num_pieces: int, dim: int = -1) -> Tensor:
 def maxout_as(owner: str, input: Any, num_pieces: int, dim: int) -> Tensor:
     """`maxout` for a layer, whose name the messages carry."""
     pieces = _check.integer(owner, "num_pieces", num_pieces, 1)
-    x = _floats(owner, input)
+    x = floats(owner, input)
     axis = _check.axis(owner, "dim", dim, x.ndim)
     if x.shape[axis] % pieces:
         raise ValueError(

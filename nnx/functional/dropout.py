@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from nnx import _check, _random
-from nnx.autograd import Tensor, as_tensor, record
+from nnx.autograd import Tensor, record
 from nnx.backends import backend_of
+from nnx.functional._floats import floats
 
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d"]
 
@@ -89,9 +90,7 @@ def dropout3d(
 
 
 def dropout_nd_as(owner: str, spatial: int, input: Any, p: float, training: bool, generator: Any = None) -> Tensor:
-    """Channel dropout for inputs with this many spatial dimensions, with or without a batch
-    dimension.
-    """
+    """Channel dropout for inputs with this many spatial dimensions, with or without a batch dimension."""
     p, x = _arguments(owner, input, p)
     if x.ndim not in (spatial + 1, spatial + 2):
         form = ", ".join(("L", "H, W", "D, H, W")[spatial - 1 : spatial])
@@ -137,13 +136,7 @@ def alpha_dropout_as(owner: str, input: Any, p: float, training: bool, generator
 
 def _arguments(owner: str, input: Any, p: float) -> tuple[float, Tensor]:
     p = _check.real(owner, "p", p, 0, 1)
-    x = as_tensor(input)
-    if x.data.dtype.kind != "f":
-        raise TypeError(
-            f"{owner}: expected input of dtype float32 or float64, got a Tensor of dtype "
-            f"{x.data.dtype}. Convert it with .float()"
-        )
-    return p, x
+    return p, floats(owner, input)
 
 
 def _keep(shape: tuple[int, ...], p: float, generator: Any) -> Any:

@@ -63,9 +63,7 @@ def mse_loss(
 
 
 def mse_loss_as(owner: str, input: Any, target: Any, reduction: str, weight: Any = None) -> Tensor:
-    """`mse_loss` for a layer, whose name the messages carry; likewise all functions ending in
-    `_as`.
-    """
+    """`mse_loss` for a layer, whose name the messages carry; likewise all functions ending in `_as`."""
     x, t, be = same_shape(owner, input, target, reduction)
     w = factors_for(owner, weight, x, exact=True)
     y, scale = _reduce(be.squared_error(x.data, t.data), w, reduction, _total(w))
@@ -311,9 +309,7 @@ def _cross_entropy_grad(needs, gy, be, shape, scale, saved):
 def _soft_cross_entropy(
     owner: str, x: Tensor, target: Any, w: Any, axis: int, reduction: str, smoothing: float
 ) -> Tensor:
-    """Probabilities as the target. The mean divides by the number of samples, also where classes
-    have weights.
-    """
+    """Probabilities as the target. The mean divides by the number of samples, also where classes have weights."""
     t = target_like(owner, target, x)
     if smoothing:
         t = t * (1 - smoothing) + smoothing / x.shape[axis]
@@ -333,9 +329,7 @@ def _soft_cross_entropy_grad(needs, gy, be, x, t, axis):
 
 
 def _smoothed(labels: Any, w: Any, x: Tensor, axis: int, smoothing: float) -> Tensor:
-    """The target weights of class labels: w[label] (1 - smoothing) there, w smoothing / C for all
-    classes.
-    """
+    """The target weights of class labels: w[label] (1 - smoothing) there, w smoothing / C for all classes."""
     classes = x.shape[axis]
     q = np.empty((labels.size, classes), x.dtype)
     q[...] = w * (smoothing / classes)
@@ -505,9 +499,7 @@ def _factors(labels: Any, weight: Any) -> Any:
 
 
 def _count(labels: Any, weight: Any) -> Any:
-    """What a mean over labelled samples divides by: their number, or the sum of their class
-    weights.
-    """
+    """What a mean over labelled samples divides by: their number, or the sum of their class weights."""
     if weight is not None:
         return float(_factors(labels, weight).sum())
     return int(np.count_nonzero(labels >= 0))

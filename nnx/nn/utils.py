@@ -78,6 +78,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, f
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """Join the elements of all parameters into one vector; gradients flow back through it.
 
+    >>> import nnx
     >>> a, b = nnx.Parameter(np.zeros((2, 2))), nnx.Parameter(np.ones(3))
     >>> nnx.nn.utils.parameters_to_vector([a, b]).shape
     (7,)

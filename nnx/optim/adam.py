@@ -28,6 +28,8 @@ class Adam(Optimizer):
     Kingma, Ba, Adam: a method for stochastic optimization, 2015; amsgrad: Reddi et al., On the
     convergence of Adam and beyond, 2018.
 
+    >>> import numpy as np
+    >>> import nnx
     >>> p = nnx.Parameter(np.array([1.0, -2.0]))
     >>> optimizer = nnx.optim.Adam([p], lr=0.1)
     >>> p.grad = np.array([3.0, -0.5])

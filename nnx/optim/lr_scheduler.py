@@ -125,6 +125,8 @@ class LRScheduler:
 class StepLR(LRScheduler):
     """``lr *= gamma`` every `step_size` steps.
 
+    >>> import numpy as np
+    >>> import nnx
     >>> optimizer = nnx.optim.SGD([nnx.Parameter(np.zeros(2))], lr=0.5)
     >>> scheduler = nnx.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
     >>> rates = []
@@ -183,6 +185,8 @@ class ExponentialLR(LRScheduler):
 class InverseTimeLR(LRScheduler):
     """``lr = base_lr / (1 + decay t)`` at step t: the 1/t schedule (not in PyTorch).
 
+    >>> import numpy as np
+    >>> import nnx
     >>> optimizer = nnx.optim.SGD([nnx.Parameter(np.zeros(2))], lr=0.1)
     >>> scheduler = nnx.optim.lr_scheduler.InverseTimeLR(optimizer, decay=0.1)
     >>> for epoch in range(10):

@@ -45,6 +45,7 @@ def minimize(
     Returns SciPy's OptimizeResult; its `x` is what was written to the parameters, before rounding
     to their type.
 
+    >>> import nnx
     >>> x = nnx.Parameter(np.array([3.0, -2.0]))
     >>> def closure():
     ...     loss = (x * x).sum()

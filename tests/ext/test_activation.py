@@ -242,7 +242,10 @@ def test_any_number_of_rows(name, n):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ROWS)
-@pytest.mark.parametrize(("outer", "n", "inner"), [(3, 5, 7), (2, 21, 64), (1, 256, 3), (40, 2, 1), (1, 1, 50)])
+@pytest.mark.parametrize(
+    ("outer", "n", "inner"),
+    [(3, 5, 7), (2, 21, 64), (2, 64, 300), (2, 3, 1000), (1, 65, 260), (1, 256, 3), (40, 2, 1), (1, 1, 50)],
+)
 def test_slices_have_the_bits_of_rows(name, outer, n, inner, dtype, level):
     """However the slices of an array (outer, n, inner) lie, alone or side by side."""
     rng = np.random.default_rng(0)

@@ -187,9 +187,7 @@ class ActivationOps:
 
     @_quiet
     def softmax(self, x: np.ndarray, axis: int) -> np.ndarray:
-        """``exp(x) / sum(exp(x))``, with the largest x subtracted first; a NaN or inf makes its
-        slice NaN.
-        """
+        """``exp(x) / sum(exp(x))``, with the largest x subtracted first; a NaN or inf makes its slice NaN."""
         if x.size == 0:
             return np.empty_like(x)
         e = np.exp(x - np.max(x, axis=axis, keepdims=True))

@@ -26,9 +26,7 @@ class LossOps:
 
     @_quiet
     def squared_error(self, x: np.ndarray, t: np.ndarray) -> np.ndarray:
-        """``(x - t)^2``. The gradient for t is the negative of the one for x, here and in the next
-        two.
-        """
+        """``(x - t)^2``. The gradient for t is the negative of the one for x, here and in the next two."""
         return np.square(x - t)
 
     @_quiet
@@ -63,9 +61,7 @@ class LossOps:
     def bce_backward(
         self, gy: np.ndarray, x: np.ndarray, t: np.ndarray, needs: tuple[bool, bool]
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """The gradients for x, ``(x - t) / (x (1 - x))`` with a divisor of at least 1e-12, and for
-        t.
-        """
+        """The gradients for x, ``(x - t) / (x (1 - x))`` with a divisor of at least 1e-12, and for t."""
         gx = gt = None
         if needs[0]:
             gx = gy * ((x - t) / np.maximum(x * (1 - x), 1e-12))
@@ -116,9 +112,7 @@ class LossOps:
 
     @_quiet
     def kl(self, x: np.ndarray, t: np.ndarray, log_target: bool) -> np.ndarray:
-        """``p (log(p) - x)`` for log-probabilities x, 0 where p = 0; t holds p, or log(p) with
-        `log_target`.
-        """
+        """``p (log(p) - x)`` for log-probabilities x, 0 where p = 0; t holds p, or log(p) with `log_target`."""
         p, log_p = (np.exp(t), t) if log_target else (t, np.log(t))
         return np.where(p == 0, 0, p * (log_p - x))
 
@@ -188,9 +182,7 @@ class LossOps:
 
     @_quiet
     def soft_cross_entropy(self, x: np.ndarray, t: np.ndarray, axis: int) -> np.ndarray:
-        """``-sum(t log(softmax(x)))`` over `axis` for weights t in the shape of x; a weight of 0
-        counts nothing.
-        """
+        """``-sum(t log(softmax(x)))`` over `axis` for weights t in the shape of x; a weight of 0 counts nothing."""
         return -np.where(t == 0, 0, t * self.log_softmax(x, axis)).sum(axis=axis)
 
     @_quiet
@@ -228,9 +220,7 @@ class LossOps:
 
     @_quiet
     def multiclass_hinge(self, x: np.ndarray, labels: np.ndarray, p: int, margin: float) -> np.ndarray:
-        """``sum(max(0, margin + x[j] - x[label])^p)`` over the classes j other than the label, for
-        each row.
-        """
+        """``sum(max(0, margin + x[j] - x[label])^p)`` over the classes j other than the label, for each row."""
         gap = _gaps(x, labels, margin)
         return (np.square(gap) if p == 2 else gap).sum(axis=1)
 
