@@ -4,6 +4,7 @@
  */
 #if defined(__GNUC__)
 typedef REAL NAME(vec) __attribute__((vector_size(VECTOR_BYTES), aligned(REAL_IS_FLOAT ? 4 : 8), may_alias));
+typedef REAL NAME(quad) __attribute__((vector_size(4 * sizeof(REAL)), aligned(REAL_IS_FLOAT ? 4 : 8), may_alias));
 #define INLINE static inline __attribute__((always_inline))
 #else
 #define INLINE static inline
@@ -16,6 +17,8 @@ INLINE REAL *NAME(copy)(REAL *to, const REAL *from, ptrdiff_t n)
 #if defined(__GNUC__)
     for (; i + LANES <= n; i += LANES)
         *(NAME(vec) *)(to + i) = *(const NAME(vec) *)(from + i);
+    for (; i + 4 <= n; i += 4)
+        *(NAME(quad) *)(to + i) = *(const NAME(quad) *)(from + i);
 #endif
     for (; i < n; i++) {
         to[i] = from[i];
