@@ -204,7 +204,7 @@ static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptr
             }
             for (ptrdiff_t n = 0; n < N; n += PANEL) {
                 int width = (int)(N - n < PANEL ? N - n : PANEL);
-                const REAL *b = packed + n * panel_rows + k * PANEL, *init;
+                const REAL *panel = packed + n * panel_rows + k * PANEL, *init;
                 REAL *c = C + m * rsc + n * csc, *out = c;
                 REAL bias[PANEL] = {0};
                 ptrdiff_t ldi = 0, ldo = rsc;
@@ -216,10 +216,18 @@ static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptr
                 if (from_c && direct) {
                     init = c;
                     ldi = rsc;
-                } else if (from_c || row_bias) {
+                } else if (from_c) {
                     for (int i = 0; i < rows; i++)
                         for (int j = 0; j < PANEL; j++)
-                            tile[i * PANEL + j] = !from_c ? row_bias[m + i] : j < width ? c[i * rsc + j * csc] : 0;
+                            tile[i * PANEL + j] = j < width ? c[i * rsc + j * csc] : 0;
+                    init = tile;
+                    ldi = PANEL;
+                } else if (row_bias) {
+                    for (int i = 0; i < rows; i++) {
+                        const REAL b = row_bias[m + i];
+                        for (int j = 0; j < PANEL; j++)
+                            tile[i * PANEL + j] = b;
+                    }
                     init = tile;
                     ldi = PANEL;
                 } else {
@@ -230,7 +238,7 @@ static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptr
                 const NAME(micro_function) micro = width > VLEN ? by_columns ? NAME(micro_by_columns) : NAME(micro_by_rows)
                                                    : by_columns ? NAME(micro_narrow_by_columns)
                                                                 : NAME(micro_narrow_by_rows);
-                micro(rows, depth, a, lda, b, init, ldi, out, ldo);
+                micro(rows, depth, a, lda, panel, init, ldi, out, ldo);
                 if (!direct && rsc == 1)
                     for (int j = 0; j < width; j++)
                         for (int i = 0; i < rows; i++)
