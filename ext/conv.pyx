@@ -296,21 +296,20 @@ cdef int _one_channel(const nnx_view *v, Py_ssize_t images, const real *x, Image
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef const nnx_conv *conv = <const nnx_conv *> table().conv
     cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
-    cdef Py_ssize_t pixels = _rows(v, images), K = _taps(v) * v.channels, F = W.images
+    cdef Py_ssize_t pixels = _rows(v, images), K = _taps(v), F = W.images
     cdef Py_ssize_t tile = panel * PANELS, tiles = (pixels + tile - 1) // tile
-    cdef Py_ssize_t t, f, c, k, first, last
-    cdef real *filters = <real *> take_workspace((F * K + num_threads * panel * K) * sizeof(real) + 64)
+    cdef Py_ssize_t t, f, k, first, last, begin = (F * K + 15) // 16 * 16  # panels begin on a cache line
+    cdef real *filters = <real *> take_workspace((begin + num_threads * panel * K) * sizeof(real))
     cdef real *mine
     with nogil:
         for f in range(F):
-            for c in range(v.channels):
-                for k in range(_taps(v)):
-                    filters[(f * v.channels + c) * _taps(v) + k] = (<real *> W.data)[
-                        f * W.image + c * W.channel + k // W.size[2] // W.size[1] * W.stride[0]
-                        + k // W.size[2] % W.size[1] * W.stride[1] + k % W.size[2] * W.stride[2]
-                    ]
+            for k in range(K):
+                filters[f * K + k] = (<real *> W.data)[
+                    f * W.image + k // W.size[2] // W.size[1] * W.stride[0]
+                    + k // W.size[2] % W.size[1] * W.stride[1] + k % W.size[2] * W.stride[2]
+                ]
         for t in prange(tiles, num_threads=num_threads, schedule="static"):
-            mine = filters + F * K + threadid() * panel * K
+            mine = filters + begin + threadid() * panel * K
             first = t * tile
             last = min(first + tile, pixels)
             while first < last:

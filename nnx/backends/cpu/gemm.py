@@ -25,7 +25,7 @@ class GemmKernels:
         return _stacked(a, b)
 
     def linear(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
-        if not has_kernel(x, w) or (b is not None and b.dtype != x.dtype):
+        if not (has_kernel(x, w) if b is None else has_kernel(x, w, b)):
             return super().linear(x, w, b)  # type: ignore[misc]
         if x.ndim == 2:
             return _gemm.multiply(x, w.T, b)
