@@ -34,10 +34,6 @@ cdef extern from "table.h" nogil:
     ctypedef struct nnx_conv "struct nnx_conv":
         void (*gather_f32)(const nnx_view *, const float *, Py_ssize_t, Py_ssize_t, float *) noexcept nogil
         void (*gather_f64)(const nnx_view *, const double *, Py_ssize_t, Py_ssize_t, double *) noexcept nogil
-        void (*gather_pixels_f32)(const nnx_view *, const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                                  float *) noexcept nogil
-        void (*gather_pixels_f64)(const nnx_view *, const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                                  double *) noexcept nogil
         void (*depthwise_f32)(const nnx_view *, const float *, Py_ssize_t, Py_ssize_t, const float *, const float *,
                               float *) noexcept nogil
         void (*depthwise_f64)(const nnx_view *, const double *, Py_ssize_t, Py_ssize_t, const double *,
@@ -56,7 +52,6 @@ cdef enum:
     CHUNKS = 16                # partial weight gradients, at most
     CHANNEL_BLOCK = 64         # channels of one task of the weight gradient
     MAX_TAPS = 4096            # taps per axis
-    PANELS = 16                # panels of pixels per task where images have one channel
     LARGEST = 1 << 30          # stride, padding, dilation: products with positions stay far from overflow
 
 
@@ -287,45 +282,6 @@ cdef int _columns_times(const nnx_view *v, Py_ssize_t images, const real *x, con
     return 0
 
 
-cdef int _one_channel(const nnx_view *v, Py_ssize_t images, const real *x, Image *W, const real *bias, real *y,
-                      int num_threads) except -1:
-    """The forward pass for images of one channel: filters times pixels instead of pixels times filters.
-
-    A panel of neighbouring pixels is copied tap by tap, in runs of whole rows, and is the packed operand as it stands.
-    """
-    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
-    cdef const nnx_conv *conv = <const nnx_conv *> table().conv
-    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
-    cdef Py_ssize_t pixels = _rows(v, images), K = _taps(v), F = W.images
-    cdef Py_ssize_t tile = panel * PANELS, tiles = (pixels + tile - 1) // tile
-    cdef Py_ssize_t t, f, k, first, last, begin = (F * K + 15) // 16 * 16  # panels begin on a cache line
-    cdef real *filters = <real *> take_workspace((begin + num_threads * panel * K) * sizeof(real))
-    cdef real *mine
-    with nogil:
-        for f in range(F):
-            for k in range(K):
-                filters[f * K + k] = (<real *> W.data)[
-                    f * W.image + k // W.size[2] // W.size[1] * W.stride[0]
-                    + k // W.size[2] % W.size[1] * W.stride[1] + k % W.size[2] * W.stride[2]
-                ]
-        for t in prange(tiles, num_threads=num_threads, schedule="static"):
-            mine = filters + begin + threadid() * panel * K
-            first = t * tile
-            last = min(first + tile, pixels)
-            while first < last:
-                if real is float:
-                    conv.gather_pixels_f32(v, x, first, min(panel, last - first), panel, mine)
-                    gemm.gemm_f32(F, min(panel, last - first), K, filters, K, 1, mine, K, y + first * F, 1, F, 0, NULL,
-                                  bias)
-                else:
-                    conv.gather_pixels_f64(v, x, first, min(panel, last - first), panel, mine)
-                    gemm.gemm_f64(F, min(panel, last - first), K, filters, K, 1, mine, K, y + first * F, 1, F, 0, NULL,
-                                  bias)
-                first = first + panel
-    give_workspace(filters)
-    return 0
-
-
 cdef int _depthwise(const nnx_view *v, Py_ssize_t images, const real *x, const real *w, const real *bias, real *y,
                     const Py_ssize_t *scatter, int num_threads) except -1:
     """The same for one filter per channel; w is (taps, channels)."""
@@ -410,8 +366,6 @@ cdef int _forward(Image X, Image W, Image Y, Geometry g, const real *bias, Py_ss
                 for group in range(groups):
                     packed[t * groups + group] = (<real *> W.data)[tap[t] + group * W.image]
             return _depthwise[real](&v, Y.images, <real *> X.data, packed, bias, <real *> Y.data, NULL, num_threads)
-        if groups == 1 and C == 1 and X.stride[2] == 1 and panel <= 64:
-            return _one_channel[real](&v, Y.images, <real *> X.data, &W, bias, <real *> Y.data, num_threads)
         for group in range(groups):
             with nogil:
                 _pack_weights[real](<real *> W.data + group * F * W.image, T, tap, C, W.channel, F, W.image, panel,

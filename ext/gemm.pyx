@@ -223,7 +223,22 @@ cdef bint _is_regular(cnp.ndarray a) noexcept:
     return row % size == 0 and column % size == 0 and (row == size or column == size)
 
 
-def multiply(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray bias):
+def try_multiply(object a, object b):
+    """a b as a new array for two matrices of one float type whose shapes fit, of any strides; else None."""
+    if not isinstance(a, cnp.ndarray) or not isinstance(b, cnp.ndarray):
+        return None
+    cdef cnp.ndarray x = a, y = b
+    cdef int kind = cnp.PyArray_TYPE(x)
+    if (kind != cnp.NPY_FLOAT and kind != cnp.NPY_DOUBLE) or cnp.PyArray_TYPE(y) != kind:
+        return None
+    if cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_NDIM(y) != 2 or cnp.PyArray_DIM(x, 1) != cnp.PyArray_DIM(y, 0):
+        return None
+    if not cnp.PyArray_ISBEHAVED_RO(x) or not cnp.PyArray_ISBEHAVED_RO(y):
+        return None
+    return multiply(x, y, None)
+
+
+cpdef multiply(cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias):
     """a b + bias as a new array, for matrices of one float type and any strides; bias (N,) or None."""
     cdef cnp.npy_intp shape[2]
     cdef int kind = real_type(a, "gemm", "a"), threads = available_threads()

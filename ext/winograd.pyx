@@ -39,7 +39,7 @@ cdef extern from "table.h" nogil:
                                      Py_ssize_t step) noexcept nogil
         void (*winograd_input_f32)(const nnx_tiles *x, const float *data, const float *zeros, Py_ssize_t first,
                                    Py_ssize_t tiles, float *V, Py_ssize_t ld, Py_ssize_t step) noexcept nogil
-        void (*winograd_output_f32)(const nnx_tiles *y, float *data, const float *bias, Py_ssize_t first,
+        void (*winograd_output_f32)(const nnx_tiles *y, float *data, const float *bias, int relu, Py_ssize_t first,
                                     Py_ssize_t tiles, const float *M, Py_ssize_t ld, Py_ssize_t step) noexcept nogil
         void (*winograd_gradient_f32)(const nnx_tiles *gy, const float *data, const float *zeros, Py_ssize_t first,
                                       Py_ssize_t tiles, float *D, Py_ssize_t ld, Py_ssize_t step) noexcept nogil
@@ -93,8 +93,8 @@ cdef int _check(Image *x, Image *w, Image *y, tuple padding, str kernel) except 
     return 0
 
 
-def forward(cnp.ndarray x, cnp.ndarray w, cnp.ndarray bias, cnp.ndarray y, tuple padding, int num_threads):
-    """y = x * w + bias with stride 1.
+def forward(cnp.ndarray x, cnp.ndarray w, cnp.ndarray bias, cnp.ndarray y, tuple padding, bint relu, int num_threads):
+    """y = x * w + bias with stride 1, or the positive part of that.
 
     x (N, C, H, W) and y (N, F, H', W') channels-last, w (F, C, 3, 3) of any strides, bias (F,) or None; all float32.
     padding: zeros above and to the left, at most 2; those below and to the right follow from y's shape.
@@ -118,7 +118,7 @@ def forward(cnp.ndarray x, cnp.ndarray w, cnp.ndarray bias, cnp.ndarray y, tuple
     if cnp.PyArray_SIZE(y) == 0:
         return
     _products(X, Y, <float *> W.data, W.image, W.channel, W.stride[1], W.stride[2],
-              NULL if bias is None else <float *> cnp.PyArray_DATA(bias), padding[0], padding[1], num_threads)
+              NULL if bias is None else <float *> cnp.PyArray_DATA(bias), relu, padding[0], padding[1], num_threads)
 
 
 def data_grad(cnp.ndarray gy, cnp.ndarray w, cnp.ndarray gx, tuple padding, int num_threads):
@@ -133,11 +133,11 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, cnp.ndarray gx, tuple padding, int 
     if cnp.PyArray_SIZE(gx) == 0:
         return
     _products(Y, X, <float *> W.data + 2 * W.stride[1] + 2 * W.stride[2], W.channel, W.image, -W.stride[1],
-              -W.stride[2], NULL, 2 - <Py_ssize_t> padding[0], 2 - <Py_ssize_t> padding[1], num_threads)
+              -W.stride[2], NULL, False, 2 - <Py_ssize_t> padding[0], 2 - <Py_ssize_t> padding[1], num_threads)
 
 
 cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t sc, Py_ssize_t sh, Py_ssize_t sw,
-                   const float *bias, Py_ssize_t top, Py_ssize_t left, int num_threads) except -1:
+                   const float *bias, bint relu, Py_ssize_t top, Py_ssize_t left, int num_threads) except -1:
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t lanes = winograd.winograd_lanes_f32(), panel = gemm.gemm_panel_f32()
@@ -173,7 +173,7 @@ cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t s
                 for k in range(36):
                     gemm.gemm_f32(count, f_row, C, V + k * v_step, c_row, 1, packed + k * u_step, C, M + k * m_step,
                                   f_row, 1, 0, NULL, NULL)
-                winograd.winograd_output_f32(&target, <float *> Y.data, bias, first, count, M, f_row, m_step)
+                winograd.winograd_output_f32(&target, <float *> Y.data, bias, relu, first, count, M, f_row, m_step)
     finally:
         give_workspace(zeros)
         give_workspace(buffer)

@@ -95,60 +95,6 @@ static void NAME(gather)(const struct nnx_view *view, const REAL *x, ptrdiff_t f
     }
 }
 
-/* packed[(channel, taps)][panel] for `count` <= panel <= 64 pixels, zero behind them: the columns the other way round, for
- * images whose pixels of a row lie together in memory (a single channel, or channels-first). */
-static void NAME(gather_pixels)(const struct nnx_view *view, const REAL *x, ptrdiff_t first, ptrdiff_t count,
-                                ptrdiff_t panel, REAL *packed)
-{
-    const struct nnx_view v = *view;
-    const REAL *image[64];
-    ptrdiff_t begin[65], at0[64], at1[64], at2[64], runs = 0;
-    /* runs of pixels in one row of the result */
-    for (ptrdiff_t j = 0; j < count; runs++) {
-        const ptrdiff_t at = first + j, left = v.count[2] - at % v.count[2], rest = at / v.count[2];
-        begin[runs] = j;
-        at2[runs] = at % v.count[2] * v.step[2];
-        at1[runs] = rest % v.count[1] * v.step[1];
-        at0[runs] = rest / v.count[1] % v.count[0] * v.step[0];
-        image[runs] = x + rest / v.count[1] / v.count[0] * v.image;
-        j += left < count - j ? left : count - j;
-    }
-    begin[runs] = count;
-    for (ptrdiff_t c = 0; c < v.channels; c++)
-        for (ptrdiff_t k0 = 0; k0 < v.taps[0]; k0++)
-            for (ptrdiff_t k1 = 0; k1 < v.taps[1]; k1++)
-                for (ptrdiff_t k2 = 0; k2 < v.taps[2]; k2++, packed += panel) {
-                    REAL *to = packed;
-                    for (ptrdiff_t r = 0; r < runs; r++) {
-                        const ptrdiff_t i0 = at0[r] + v.offset[0][k0], i1 = at1[r] + v.offset[1][k1];
-                        const ptrdiff_t n = begin[r + 1] - begin[r], start = at2[r] + v.offset[2][k2];
-                        if (i0 < 0 || i0 >= v.size[0] || i1 < 0 || i1 >= v.size[1]) {
-                            to = NAME(zero)(to, n);
-                            continue;
-                        }
-                        const REAL *line = image[r] + c * v.channel + i0 * v.stride[0] + i1 * v.stride[1];
-                        if (v.step[2] == 1 && v.stride[2] == 1) {
-                            ptrdiff_t low = start < 0 ? -start : 0, high = v.size[2] - start;
-                            low = low < n ? low : n;
-                            high = high < n ? high < low ? low : high : n;
-                            for (ptrdiff_t j = 0; j < low; j++)
-                                to[j] = 0;
-                            NAME(copy)(to + low, line + start + low, high - low);
-                            for (ptrdiff_t j = high; j < n; j++)
-                                to[j] = 0;
-                            to += n;
-                            continue;
-                        }
-                        for (ptrdiff_t j = 0; j < n; j++) {
-                            const ptrdiff_t i2 = start + j * v.step[2];
-                            *to++ = i2 < 0 || i2 >= v.size[2] ? 0 : line[i2 * v.stride[2]];
-                        }
-                    }
-                    for (ptrdiff_t j = count; j < panel; j++)
-                        packed[j] = 0;
-                }
-}
-
 /* Call `body` for each row and each tap that meets a source pixel; sees row r, tap number k and the pixel's channels p. */
 #define FOR_EACH_TAP(body) \
     for (ptrdiff_t r = 0; r < rows; r++) { \

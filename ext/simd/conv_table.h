@@ -21,8 +21,6 @@ struct nnx_view {
 
 #define NNX_TABLE_conv(X, REAL) \
     X(void, gather, (const struct nnx_view *view, const REAL *x, ptrdiff_t first, ptrdiff_t rows, REAL *columns)) \
-    X(void, gather_pixels, (const struct nnx_view *view, const REAL *x, ptrdiff_t first, ptrdiff_t count, \
-                            ptrdiff_t panel, REAL *packed)) \
     X(void, depthwise, (const struct nnx_view *view, const REAL *x, ptrdiff_t first, ptrdiff_t rows, const REAL *w, \
                         const REAL *bias, REAL *y)) \
     X(void, depthwise_weight, (const struct nnx_view *view, const REAL *x, ptrdiff_t first, ptrdiff_t rows, \

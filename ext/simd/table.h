@@ -18,6 +18,7 @@
 
 #include "activation_table.h"
 #include "conv_table.h"
+#include "direct_table.h"
 #include "gemm_table.h"
 #include "loss_table.h"
 #include "norm_table.h"
@@ -28,6 +29,7 @@
 #define NNX_FAMILIES(F) \
     F(activation) \
     F(conv) \
+    F(direct) \
     F(gemm) \
     F(loss) \
     F(norm) \

@@ -29,6 +29,7 @@ typedef REAL NAME(vec);
 #define LOAD(p) (*(const NAME(vec) *)(p))
 #define STORE(p, v) (*(NAME(vec) *)(p) = (v))
 #define VEC NAME(vec)
+#include "positive.h"
 
 static ptrdiff_t NAME(winograd_lanes)(void)
 {
@@ -178,8 +179,8 @@ static void NAME(winograd_input)(const struct nnx_tiles *x, const REAL *data, co
     }
 }
 
-/* y = A' m A + bias for each tile; only pixels inside of the image are written. */
-static void NAME(winograd_output)(const struct nnx_tiles *y, REAL *data, const REAL *bias, ptrdiff_t first,
+/* y = A' m A + bias for each tile, or with `relu` its positive part; only pixels inside of the image are written. */
+static void NAME(winograd_output)(const struct nnx_tiles *y, REAL *data, const REAL *bias, int relu, ptrdiff_t first,
                                   ptrdiff_t tiles, const REAL *M, ptrdiff_t ld, ptrdiff_t step)
 {
     for (ptrdiff_t t = 0; t < tiles; t++) {
@@ -206,11 +207,12 @@ static void NAME(winograd_output)(const struct nnx_tiles *y, REAL *data, const R
                 NAME(result_step)(half + i * 6, 1, out);
                 for (int j = 0; j < columns; j++) {
                     REAL *to = corner + i * y->row + j * y->pixel + f;
+                    const VEC sum = out[j] + b, result = relu ? NAME(positive)(sum) : sum;
                     if (n >= VLEN)
-                        STORE(to, out[j] + b);
+                        STORE(to, result);
                     else {
                         REAL lanes[VLEN];
-                        STORE(lanes, out[j] + b);
+                        STORE(lanes, result);
                         memcpy(to, lanes, n * sizeof(REAL));
                     }
                 }

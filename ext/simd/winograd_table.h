@@ -20,7 +20,7 @@ struct nnx_tiles {
                                ptrdiff_t step)) \
     X(void, winograd_input, (const struct nnx_tiles *x, const REAL *data, const REAL *zeros, ptrdiff_t first, \
                              ptrdiff_t tiles, REAL *V, ptrdiff_t ld, ptrdiff_t step)) \
-    X(void, winograd_output, (const struct nnx_tiles *y, REAL *data, const REAL *bias, ptrdiff_t first, \
+    X(void, winograd_output, (const struct nnx_tiles *y, REAL *data, const REAL *bias, int relu, ptrdiff_t first, \
                               ptrdiff_t tiles, const REAL *M, ptrdiff_t ld, ptrdiff_t step)) \
     X(void, winograd_gradient, (const struct nnx_tiles *gy, const REAL *data, const REAL *zeros, ptrdiff_t first, \
                                 ptrdiff_t tiles, REAL *D, ptrdiff_t ld, ptrdiff_t step)) \

@@ -6,6 +6,7 @@ def forward(
     bias: np.ndarray | None,
     y: np.ndarray,
     padding: tuple[int, ...],
+    relu: bool,
     num_threads: int,
 ) -> None: ...
 def data_grad(gy: np.ndarray, w: np.ndarray, gx: np.ndarray, padding: tuple[int, ...], num_threads: int) -> None: ...

@@ -90,34 +90,6 @@ def test_three_passes(level, dims, number, dtype):
         check(gw, gw_expected, dtype)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(
-    ("size", "kernel", "stride", "padding"),
-    [
-        ((28, 28), (5, 5), (1, 1), (2, 2)),  # rows shorter than a panel of pixels
-        ((9, 70), (3, 4), (1, 1), (1, 3)),  # rows longer than a panel
-        ((12, 1), (3, 3), (1, 1), (1, 2)),  # every row a run of its own
-        ((11, 37), (3, 2), (2, 3), (1, 1)),  # pixels that are not neighbours
-        ((4, 3), (3, 7), (1, 1), (3, 6)),  # taps that meet padding alone
-    ],
-)
-def test_one_channel(level, rng, size, kernel, stride, padding, dtype):
-    """Images of one channel go another way: filters times pixels."""
-    for filters in (1, 6, 33):
-        x = rng.standard_normal((3, 1, *size)).astype(dtype)
-        w = rng.standard_normal((filters, 1, *kernel)).astype(dtype)
-        b = rng.standard_normal(filters).astype(dtype)
-        for bias in (None, b):
-            expected = BASE.conv(x, w, bias, stride, tuple((p, p) for p in padding), (1, 1), 1)
-            results = set()
-            for threads in (1, 2, 3):
-                y = empty_last(expected.shape, dtype)
-                conv.forward(x, holes(w), bias, y, stride, padding, (1, 1), 1, threads)
-                check(y, expected, dtype)
-                results.add(y.tobytes())
-            assert len(results) == 1
-
-
 def test_data_grad_with_bias_is_a_transposed_convolution(level, rng):
     gy = rng.standard_normal((2, 6, 4, 4)).astype(np.float32)
     w = rng.standard_normal((6, 5, 3, 3)).astype(np.float32)

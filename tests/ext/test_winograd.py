@@ -36,7 +36,7 @@ def exact(x, w, b, gy, padding):
 
 def passes(x, w, b, gy, padding, threads=2):
     y, gx, gw = empty_last(gy.shape), empty_last(x.shape), np.full(w.shape, np.nan, np.float32)
-    winograd.forward(last(x), w, b, y, padding, threads)
+    winograd.forward(last(x), w, b, y, padding, False, threads)
     winograd.data_grad(last(gy), w, gx, padding, threads)
     winograd.weight_grad(last(gy), last(x), gw, padding, threads)
     return y, gx, gw
@@ -116,6 +116,18 @@ def test_filters_of_any_strides(rng):
     assert all(np.array_equal(p, q) for p, q in zip(a, b, strict=True))
 
 
+def test_positive_part(level, rng):
+    """With relu=True the result is that of relu(forward), bit for bit, NaN included."""
+    x = rng.standard_normal((2, 17, 9, 7)).astype(np.float32)
+    x[0, :, 0, 0] = np.nan
+    w, b = rng.standard_normal((19, 17, 3, 3)).astype(np.float32), rng.standard_normal(19).astype(np.float32)
+    plain, positive = empty_last((2, 19, 9, 7)), empty_last((2, 19, 9, 7))
+    winograd.forward(last(x), w, b, plain, (1, 1), False, 2)
+    winograd.forward(last(x), w, b, positive, (1, 1), True, 2)
+    assert np.isnan(positive).any() and (positive == 0).any()
+    np.testing.assert_array_equal(positive, np.where(plain <= 0, 0, plain))
+
+
 F = np.float32
 GOOD = {
     "x": last(np.ones((2, 4, 5, 5), F)),
@@ -123,6 +135,7 @@ GOOD = {
     "bias": None,
     "y": empty_last((2, 6, 5, 5)),
     "padding": (1, 1),
+    "relu": False,
     "num_threads": 1,
 }
 

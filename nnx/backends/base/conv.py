@@ -35,6 +35,7 @@ class ConvOps:
 
     xp: Any
     matmul: Any
+    relu: Any
     pad: Any
 
     @_quiet
@@ -47,12 +48,13 @@ class ConvOps:
         padding: Pairs,
         dilation: Sizes,
         groups: int,
+        relu: bool = False,
     ) -> np.ndarray:
         """``y[n, k, o] = b[k] + sum over c, f of w[k, c, f] * x[n, c, i]``, cross-correlation, with
         ``i = o * stride + f * dilation - low``.
 
         With G groups the channels and the filters are cut into G equal parts, and part g of the
-        filters sees part g of the channels only.
+        filters sees part g of the channels only. With `relu` the result is the positive part of y.
 
         Shapes: x (N, C, spatial...), w (K, C / G, kernel...), b (K,) or None; y (N, K, spatial...).
         """
@@ -63,7 +65,7 @@ class ConvOps:
         y = y.reshape(len(x), len(w), *out)
         if b is not None:
             y += b.reshape(-1, *(1,) * len(out))
-        return y
+        return self.relu(y) if relu else y
 
     def conv_data_grad(
         self,

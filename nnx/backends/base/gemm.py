@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
 class GemmOps:
     """Matrix products, and the fully connected layer that is one."""
+
+    relu: Any
 
     def contiguous(self, a: np.ndarray) -> np.ndarray:
         """`a` in C order in memory; itself if it is already."""
@@ -17,13 +21,14 @@ class GemmOps:
         with np.errstate(invalid="ignore", over="ignore"):
             return np.matmul(a, b)
 
-    def linear(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
-        """``y = x w^T + b``: x (..., I), w (O, I), b (O,) or None, y (..., O)."""
+    def linear(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool = False) -> np.ndarray:
+        """``y = x w^T + b``, or with `relu` its positive part: x (..., I), w (O, I), b (O,) or None, y (..., O)."""
         rows = x.reshape(_rows(x.shape), x.shape[-1])
         y = self.matmul(rows, w.T)
         if b is not None:
             y += b
-        return y.reshape(*x.shape[:-1], w.shape[0])
+        y = y.reshape(*x.shape[:-1], w.shape[0])
+        return self.relu(y) if relu else y
 
     def linear_backward(
         self, gy: np.ndarray, x: np.ndarray, w: np.ndarray, needs: tuple[bool, bool, bool]

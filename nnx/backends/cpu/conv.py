@@ -1,8 +1,12 @@
-"""Convolution by ext/conv.pyx and ext/winograd.pyx: channels-last in memory, tile by tile.
+"""Convolution by ext/winograd.pyx, ext/direct.pyx and ext/conv.pyx: channels-last in memory.
 
-Which algorithm runs is decided by shape, in `_suits_winograd`: Winograd's F(4x4, 3x3) for 3x3 filters with stride 1 and
-enough channels, in float32, unless `nnx.set_conv_precision("high")`; direct summation (one matrix product per tile of
-gathered pixels) for everything else.
+Which of them runs is decided by shape; the rules were measured (benchmarks/NOTES.md):
+
+* `_suits_winograd`: Winograd's F(4x4, 3x3) for 3x3 filters with stride 1 and enough channels, in float32, unless
+  `nnx.set_conv_precision("high")`;
+* `_suits_direct`: images of one or two dimensions in one group, whose filters stay in the cache: every number is read
+  where it lies;
+* everything else gathers tiles of the column matrix: three dimensions, groups, very large filters.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from nnx._ext import conv as _conv
+from nnx._ext import direct as _direct
 from nnx._ext import winograd as _winograd
 from nnx._ext.memory import empty
 from nnx.backends import precision
@@ -23,13 +28,18 @@ from nnx.backends.cpu._arrays import (
     nhwc,
     threads_for,
 )
+from nnx.backends.cpu.activation import relu_in_place
 from nnx.backends.cpu.gemm import column_sums
 
-_FEW_CHANNELS = 4  # up to here the kernel gathers from channels-first images as fast as it would copy them
+_FEW_CHANNELS = 4  # up to here the kernels read channels-first images as fast as they would copy them
 
-_WINOGRAD_CHANNELS = 16  # in and out; below, the transforms cost more than they save (benchmarks/NOTES.md)
+_WINOGRAD_CHANNELS = 16  # in and out; below, the transforms cost more than they save
 _WINOGRAD_PIXELS = 128  # of the batch; below, transforming the weights costs more than the product
 _LARGEST_WEIGHTS = 9 * 256 * 256  # beyond, there are too few partial gradients to share among threads
+
+_DIRECT_WEIGHTS = 131072  # numbers; beyond, the filters fall out of the cache between two rows of an image
+_DIRECT_REACH = 128  # rows or columns that a filter covers: bands of an image hold that many more
+_SCATTER_CHANNELS = 16  # below, a data gradient of stride 1 pays for whole vectors of channels that it has not
 
 
 class ConvKernels:
@@ -44,17 +54,22 @@ class ConvKernels:
         padding: Pairs,
         dilation: Sizes,
         groups: int,
+        relu: bool = False,
     ) -> np.ndarray:
         if not _takes(x, w) or (b is not None and b.dtype != x.dtype):
-            return super().conv(x, w, b, stride, padding, dilation, groups)  # type: ignore[misc]
+            return super().conv(x, w, b, stride, padding, dilation, groups, relu)  # type: ignore[misc]
         out = output_sizes(x.shape[2:], w.shape[2:], stride, padding, dilation)
         y = empty_channels_last((x.shape[0], w.shape[0], *out), x.dtype)
         low = tuple([p[0] for p in padding])
         threads = _threads(y, w)
         if _suits_winograd(y, w.shape, stride, padding, dilation, groups):
-            _winograd.forward(channels_last(x), _whole(w), _bias(b), y, low, threads)
-            return y
-        _conv.forward(_source(x), _whole(w), _bias(b), y, stride, low, dilation, groups, threads)
+            _winograd.forward(channels_last(x), _whole(w), _bias(b), y, low, relu, threads)
+        elif _suits_direct(w.shape, dilation, groups):
+            _direct.forward(_source(x), _whole(w), _bias(b), y, stride, low, dilation, relu, threads)
+        else:
+            _conv.forward(_source(x), _whole(w), _bias(b), y, stride, low, dilation, groups, threads)
+            if relu:
+                relu_in_place(y)
         return y
 
     def conv_data_grad(
@@ -76,8 +91,16 @@ class ConvKernels:
         threads = _threads(gy, w)
         if _suits_winograd(gx, w.shape, stride, padding, dilation, groups):
             _winograd.data_grad(channels_last(gy), _whole(w), gx, low, threads)
-            return gx
-        _conv.data_grad(_source(gy), _whole(w), None, gx, stride, low, dilation, groups, threads)
+        elif _suits_direct(w.shape, dilation, groups):
+            # with stride 1 it is a convolution of gy with the filters turned around, if gy gets a border
+            border = tuple([d * (k - 1) - p for k, d, p in zip(w.shape[2:], dilation, low, strict=True)])
+            if max(stride) == 1 and min(border) >= 0 and x_shape[1] >= _SCATTER_CHANNELS:
+                turned = _whole(w).swapaxes(0, 1)[(slice(None), slice(None), *(slice(None, None, -1) for _ in low))]
+                _direct.forward(channels_last(gy), turned, None, gx, stride, border, dilation, False, threads)
+            else:
+                _direct.data_grad(channels_last(gy), _whole(w), None, gx, stride, low, dilation, threads)
+        else:
+            _conv.data_grad(_source(gy), _whole(w), None, gx, stride, low, dilation, groups, threads)
         return gx
 
     def conv_weight_grad(
@@ -100,8 +123,10 @@ class ConvKernels:
         small = gw.size <= _LARGEST_WEIGHTS
         if small and _suits_winograd(gy, w_shape, stride, padding, dilation, groups):
             _winograd.weight_grad(channels_last(gy), channels_last(x), gw, low, threads)
-            return gw
-        _conv.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, groups, threads)
+        elif _suits_direct(w_shape, dilation, groups):
+            _direct.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, threads)
+        else:
+            _conv.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, groups, threads)
         return gw
 
     def channel_sum(self, gy: np.ndarray) -> np.ndarray:
@@ -128,6 +153,18 @@ def _suits_winograd(
         and padding[1][0] <= 2
         and precision.get_conv_precision() == "default"
     )
+
+
+def _suits_direct(w_shape: Sizes, dilation: Sizes, groups: int) -> bool:
+    """Whether numbers are read where they lie, without a column matrix."""
+    if groups != 1 or len(w_shape) > 4:
+        return False
+    weights = w_shape[0] * w_shape[1]
+    for k, d in zip(w_shape[2:], dilation, strict=True):
+        if d * (k - 1) >= _DIRECT_REACH:
+            return False
+        weights *= k
+    return weights <= _DIRECT_WEIGHTS
 
 
 def _takes(a: np.ndarray, b: np.ndarray) -> bool:

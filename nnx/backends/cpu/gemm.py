@@ -9,6 +9,7 @@ import numpy as np
 from nnx._ext import gemm as _gemm
 from nnx._ext.memory import empty
 from nnx.backends.cpu._arrays import contiguous, has_kernel, threads_for
+from nnx.backends.cpu.activation import relu_in_place
 
 
 class GemmKernels:
@@ -18,19 +19,22 @@ class GemmKernels:
         return contiguous(a) if a.ndim else a
 
     def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        c = _gemm.try_multiply(a, b)
+        if c is not None:
+            return c
         if not has_kernel(a, b) or a.ndim == 0 or b.ndim == 0:
             return super().matmul(a, b)  # type: ignore[misc]
-        if a.ndim == 2 and b.ndim == 2 and a.shape[1] == b.shape[0]:
-            return _gemm.multiply(a, b, None)
         return _stacked(a, b)
 
-    def linear(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
+    def linear(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool = False) -> np.ndarray:
         if not (has_kernel(x, w) if b is None else has_kernel(x, w, b)):
-            return super().linear(x, w, b)  # type: ignore[misc]
+            return super().linear(x, w, b, relu)  # type: ignore[misc]
         if x.ndim == 2:
-            return _gemm.multiply(x, w.T, b)
-        rows = x.reshape(_rows(x.shape), x.shape[-1])
-        return _gemm.multiply(rows, w.T, b).reshape(*x.shape[:-1], w.shape[0])
+            y = _gemm.multiply(x, w.T, b)
+        else:
+            rows = x.reshape(_rows(x.shape), x.shape[-1])
+            y = _gemm.multiply(rows, w.T, b).reshape(*x.shape[:-1], w.shape[0])
+        return relu_in_place(y) if relu else y
 
     def linear_backward(
         self, gy: np.ndarray, x: np.ndarray, w: np.ndarray, needs: tuple[bool, bool, bool]

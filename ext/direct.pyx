@@ -1,0 +1,463 @@
+"""Convolution in one and two dimensions that reads each number where it lies: for few filters or few channels.
+
+An image, or a band of its rows, is copied once with the zeros of its padding around it (an unpadded channels-last image
+is read in place). The kernels of ext/simd/direct.h walk over it; no column matrix is built. The data gradient goes the
+other way: each pixel's products are added to a padded image, which is then copied without its border.
+
+A unit of work is a band of one image; its size depends on the shapes alone, sums over bands have a fixed order, and no
+two tasks write the same number, so that the bits do not depend on the number of threads.
+
+Dimension letters: N images, C channels in, F filters (channels out), K numbers under a filter.
+"""
+
+cimport numpy as cnp
+from cython.parallel cimport prange, threadid
+from libc.string cimport memcpy, memset
+
+from nnx._ext.common cimport _shape, check_threads, check_writeable, real, real_type
+from nnx._ext.conv cimport Image, read_image
+from nnx._ext.gemm cimport nnx_gemm
+from nnx._ext.memory cimport give_workspace, take_workspace
+from nnx._ext.simd cimport table
+
+cnp.import_array()
+
+cdef extern from "table.h" nogil:
+    struct nnx_taps:
+        Py_ssize_t rows
+        Py_ssize_t columns
+        Py_ssize_t row_step
+        Py_ssize_t pixel_step
+        Py_ssize_t runs
+        Py_ssize_t length
+        const Py_ssize_t *offset
+
+    ctypedef struct nnx_direct "struct nnx_direct":
+        void (*direct_forward_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, const float *, int,
+                                   float *, float *) noexcept nogil
+        void (*direct_forward_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, const double *, int,
+                                   double *, double *) noexcept nogil
+        void (*direct_weight_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, float *,
+                                  Py_ssize_t) noexcept nogil
+        void (*direct_weight_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, double *,
+                                  Py_ssize_t) noexcept nogil
+        void (*direct_scatter_f32)(const nnx_taps *, const float *, Py_ssize_t, float *) noexcept nogil
+        void (*direct_scatter_f64)(const nnx_taps *, const double *, Py_ssize_t, double *) noexcept nogil
+
+cdef enum:
+    BAND_BYTES = 65536    # of a padded band, about: it stays in the second-level cache, beside the band of the result
+    UNITS = 16            # at least, where there are rows enough, so that threads share the work evenly
+    CHUNKS = 16           # partial weight gradients, at most
+    MAX_RUNS = 1024       # of a filter
+    LARGEST = 1 << 24     # stride, padding, dilation
+
+
+cdef struct Plan:
+    Py_ssize_t stride[2]
+    Py_ssize_t low[2]         # zeros above and to the left
+    Py_ssize_t dilation[2]
+    Py_ssize_t C
+    Py_ssize_t taps[2]
+    Py_ssize_t reach[2]       # rows and columns that one filter covers
+    Py_ssize_t out[2]         # rows and columns of y
+    Py_ssize_t width          # columns of a padded band
+    Py_ssize_t band           # rows of y per band
+    Py_ssize_t bands          # per image
+    bint padded               # whether bands are copied at all
+    Py_ssize_t runs
+    Py_ssize_t length
+    Py_ssize_t offset[MAX_RUNS]
+
+
+cdef int _plan(Image *x, Image *w, Image *y, tuple stride, tuple padding, tuple dilation, str kernel,
+               Plan *p) except -1:
+    """Check the shapes and cut the images into bands."""
+    cdef int n = len(stride), axis
+    if n < 1 or n > 2 or len(padding) != n or len(dilation) != n:
+        raise ValueError(
+            f"{kernel}: expected stride, padding and dilation of 1 or 2 numbers, got {stride}, {padding}, {dilation}"
+        )
+    for axis in range(2):
+        p.stride[axis] = 1 if axis < 2 - n else stride[axis - 2 + n]
+        p.low[axis] = 0 if axis < 2 - n else padding[axis - 2 + n]
+        p.dilation[axis] = 1 if axis < 2 - n else dilation[axis - 2 + n]
+        if not (1 <= p.stride[axis] <= LARGEST and 0 <= p.low[axis] <= LARGEST and 1 <= p.dilation[axis] <= LARGEST):
+            raise ValueError(
+                f"{kernel}: expected stride and dilation >= 1 and padding >= 0, got {stride}, {dilation}, {padding}"
+            )
+        p.taps[axis] = w.size[axis + 1]
+        p.out[axis] = y.size[axis + 1]
+        p.reach[axis] = (p.taps[axis] - 1) * p.dilation[axis] + 1
+    if x.size[0] != 1 or w.size[0] != 1 or y.size[0] != 1:
+        raise ValueError(f"{kernel}: expected images of 1 or 2 dimensions, got 3")
+    if w.channels != x.channels or w.images != y.channels or x.images != y.images:
+        raise ValueError(
+            f"{kernel}: expected x (N, C, ..), w (F, C, ..) and y (N, F, ..), got ({x.images}, {x.channels}), "
+            f"({w.images}, {w.channels}) and ({y.images}, {y.channels})"
+        )
+    p.C = x.channels
+    cdef bint joined = p.dilation[1] == 1
+    p.runs = p.taps[0] * (1 if joined else p.taps[1])
+    p.length = p.C * (p.taps[1] if joined else 1)
+    if p.runs > MAX_RUNS or p.taps[0] > LARGEST or p.taps[1] > LARGEST:
+        raise ValueError(f"{kernel}: expected filters of at most {MAX_RUNS} runs, got {p.taps[0]}x{p.taps[1]} taps")
+    p.width = (p.out[1] - 1) * p.stride[1] + p.reach[1]
+    cdef Py_ssize_t height = (p.out[0] - 1) * p.stride[0] + p.reach[0]
+    p.padded = (
+        p.low[0] > 0 or p.low[1] > 0 or p.width > x.size[2] or height > x.size[1]
+        or not (x.channel == 1 and x.stride[2] == p.C)
+    )
+    cdef Py_ssize_t row_bytes = p.width * p.C * sizeof(float), bands = 1, i, k, pitch
+    if row_bytes > 0:
+        p.band = max((BAND_BYTES // row_bytes - p.reach[0]) // p.stride[0] + 1, 4)
+    else:
+        p.band = 1
+    if y.images * ((p.out[0] + p.band - 1) // p.band) < UNITS:
+        bands = (UNITS + y.images - 1) // max(y.images, 1)
+        p.band = min(p.band, max((p.out[0] + bands - 1) // bands, 4))
+    p.band = max(min(p.band, p.out[0]), 1)
+    p.bands = (p.out[0] + p.band - 1) // p.band
+    pitch = p.width * p.C if p.padded else x.stride[1]
+    for i in range(p.taps[0]):
+        if joined:
+            p.offset[i] = i * p.dilation[0] * pitch
+        else:
+            for k in range(p.taps[1]):
+                p.offset[i * p.taps[1] + k] = i * p.dilation[0] * pitch + k * p.dilation[1] * p.C
+    return 0
+
+
+cdef inline Py_ssize_t _padded_size(const Plan *p) noexcept nogil:
+    """Numbers of a padded band."""
+    return ((p.band - 1) * p.stride[0] + p.reach[0]) * p.width * p.C
+
+
+cdef nnx_taps _taps(Plan *p, const Image *x, Py_ssize_t unit) noexcept nogil:
+    cdef nnx_taps t
+    cdef Py_ssize_t first = unit % p.bands * p.band
+    t.rows = min(p.band, p.out[0] - first)
+    t.columns = p.out[1]
+    t.row_step = p.stride[0] * (p.width * p.C if p.padded else x.stride[1])
+    t.pixel_step = p.stride[1] * p.C
+    t.runs = p.runs
+    t.length = p.length
+    t.offset = p.offset
+    return t
+
+
+cdef const real *_read_band(const Plan *p, const Image *x, Py_ssize_t unit, real *buffer) noexcept nogil:
+    """The source of a band: a place in x, or a copy with the zeros around it in `buffer`."""
+    cdef Py_ssize_t first = unit % p.bands * p.band, rows = min(p.band, p.out[0] - first)
+    cdef Py_ssize_t top = first * p.stride[0] - p.low[0], height = (rows - 1) * p.stride[0] + p.reach[0]
+    cdef const real *image = <real *> x.data + unit // p.bands * x.image
+    cdef Py_ssize_t begin = p.low[1], end = min(p.width, x.size[2] + p.low[1]), i, j, c
+    cdef real *row
+    cdef const real *line
+    if not p.padded:
+        return image + top * x.stride[1]
+    begin = min(begin, p.width)
+    end = max(end, begin)
+    for i in range(height):
+        row = buffer + i * p.width * p.C
+        if top + i < 0 or top + i >= x.size[1]:
+            memset(row, 0, p.width * p.C * sizeof(real))
+            continue
+        line = image + (top + i) * x.stride[1]
+        memset(row, 0, begin * p.C * sizeof(real))
+        if x.channel == 1 and x.stride[2] == p.C:
+            memcpy(row + begin * p.C, line, (end - begin) * p.C * sizeof(real))
+        else:
+            for c in range(p.C):
+                for j in range(end - begin):
+                    row[(begin + j) * p.C + c] = line[c * x.channel + j * x.stride[2]]
+        memset(row + end * p.C, 0, (p.width - end) * p.C * sizeof(real))
+    return buffer
+
+
+cdef cnp.ndarray _bias(object bias, int kind, Py_ssize_t filters, str kernel):
+    if bias is None:
+        return None
+    cdef cnp.ndarray b = bias
+    if real_type(b, kernel, "bias") != kind or cnp.PyArray_NDIM(b) != 1 or cnp.PyArray_DIM(b, 0) != filters or (
+        not cnp.PyArray_IS_C_CONTIGUOUS(b)
+    ):
+        raise ValueError(f"{kernel}: expected a contiguous bias of {filters} numbers like x, got shape {_shape(b)}")
+    return b
+
+
+# -- forward ----------------------------------------------------------------------------------------
+
+def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stride, tuple padding, tuple dilation,
+            bint relu, int num_threads):
+    """y = x * w + bias (cross-correlation), or the positive part of that.
+
+    x (N, C, axes) of any strides, w (F, C, taps), bias (F,) or None, y (N, F, axes) channels-last; one or two axes.
+    padding: zeros at the low side per axis; those at the high side follow from y's shape.
+    """
+    cdef Image X, W, Y
+    cdef Plan p
+    cdef int kind = real_type(y, "direct.forward", "y")
+    check_threads(num_threads, "direct.forward")
+    check_writeable(y, "direct.forward", "y")
+    read_image(x, kind, False, "direct.forward", "x", &X)
+    read_image(w, kind, False, "direct.forward", "w", &W)
+    read_image(y, kind, True, "direct.forward", "y", &Y)
+    _plan(&X, &W, &Y, stride, padding, dilation, "direct.forward", &p)
+    cdef cnp.ndarray b = _bias(bias, kind, Y.channels, "direct.forward")
+    if cnp.PyArray_SIZE(y) == 0:
+        return
+    cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
+    if kind == cnp.NPY_FLOAT:
+        _forward[float](&p, X, W, Y, <float *> b_data, relu, num_threads)
+    else:
+        _forward[double](&p, X, W, Y, <double *> b_data, relu, num_threads)
+
+
+cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint relu, int num_threads) except -1:
+    cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
+    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
+    cdef Py_ssize_t F = Y.channels, K = p.runs * p.length, panels = (F + panel - 1) // panel
+    cdef Py_ssize_t units = Y.images * p.bands, unit
+    cdef Py_ssize_t scratch = (_padded_size(p) if p.padded else 0) + p.out[1] * F + panel + 16
+    cdef real *packed = NULL
+    cdef real *buffer = NULL
+    cdef real *mine
+    cdef real *out
+    cdef const real *source
+    cdef nnx_taps taps
+    if units < num_threads:
+        num_threads = units
+    try:
+        packed = <real *> take_workspace(max(panels * panel * K, 1) * sizeof(real))
+        buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
+        with nogil:
+            _pack[real](p, &W, F, panel, packed)
+            for unit in prange(units, num_threads=num_threads, schedule="dynamic"):
+                mine = buffer + threadid() * scratch
+                source = _read_band[real](p, &X, unit, mine + p.out[1] * F + panel)
+                taps = _taps(p, &X, unit)
+                out = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.band * Y.stride[1]
+                if real is float:
+                    kernels.direct_forward_f32(&taps, source, F, packed, bias, relu, out, mine)
+                else:
+                    kernels.direct_forward_f64(&taps, source, F, packed, bias, relu, out, mine)
+    finally:
+        give_workspace(buffer)
+        give_workspace(packed)
+    return 0
+
+
+cdef void _pack(const Plan *p, const Image *W, Py_ssize_t F, Py_ssize_t panel, real *packed) noexcept nogil:
+    """packed[panel][(tap, channel)][filter of the panel], zeros behind the last filter."""
+    cdef Py_ssize_t f, i, k, c, j
+    cdef const real *w
+    f = 0
+    while f < F:
+        for i in range(p.taps[0]):
+            for k in range(p.taps[1]):
+                for c in range(p.C):
+                    w = <real *> W.data + i * W.stride[1] + k * W.stride[2] + c * W.channel
+                    for j in range(panel):
+                        packed[j] = w[(f + j) * W.image] if f + j < F else 0
+                    packed += panel
+        f += panel
+
+
+# -- data gradient ----------------------------------------------------------------------------------
+
+def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple stride, tuple padding, tuple dilation,
+              int num_threads):
+    """gx = the gradient of forward() with respect to x, from gy; with a bias it is a transposed convolution.
+
+    gy (N, F, axes) channels-last, w (F, C, taps), bias (C,) or None, gx (N, C, axes) channels-last.
+    """
+    cdef Image X, W, Y
+    cdef Plan p
+    cdef int kind = real_type(gx, "direct.data_grad", "gx")
+    check_threads(num_threads, "direct.data_grad")
+    check_writeable(gx, "direct.data_grad", "gx")
+    read_image(gx, kind, True, "direct.data_grad", "gx", &X)
+    read_image(w, kind, False, "direct.data_grad", "w", &W)
+    read_image(gy, kind, True, "direct.data_grad", "gy", &Y)
+    _plan(&X, &W, &Y, stride, padding, dilation, "direct.data_grad", &p)
+    cdef cnp.ndarray b = _bias(bias, kind, X.channels, "direct.data_grad")
+    if cnp.PyArray_SIZE(gx) == 0:
+        return
+    cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
+    if kind == cnp.NPY_FLOAT:
+        _data_grad[float](&p, X, W, Y, <float *> b_data, num_threads)
+    else:
+        _data_grad[double](&p, X, W, Y, <double *> b_data, num_threads)
+
+
+cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int num_threads) except -1:
+    cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
+    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
+    cdef Py_ssize_t lanes = panel // 2, run = (p.length + lanes - 1) // lanes * lanes, columns = p.runs * run
+    cdef Py_ssize_t panels = (columns + panel - 1) // panel, F = Y.channels, H = X.size[1], C = X.channels
+    # A task makes a band of gx's rows [top, end): it adds up what the rows of gy give that reach one of them.
+    cdef Py_ssize_t wanted = max((UNITS + X.images - 1) // X.images, 1)
+    cdef Py_ssize_t band = max((H + wanted - 1) // wanted, p.reach[0]), bands = (H + band - 1) // band
+    cdef Py_ssize_t width = max(p.width, p.low[1] + X.size[2]), s = p.stride[0], top, end, first, last, origin
+    cdef Py_ssize_t image = ((band + 2 * p.reach[0]) * width * C + lanes + 15) // 16 * 16, tile = p.out[1] * columns
+    cdef Py_ssize_t scratch = image + (tile + 15) // 16 * 16 + 16, unit, i, j, c
+    cdef real *packed = NULL
+    cdef real *buffer = NULL
+    cdef real *mine
+    cdef real *to
+    cdef const real *source
+    cdef nnx_taps taps
+    taps.rows = 1
+    taps.columns = p.out[1]
+    taps.row_step = 0
+    taps.pixel_step = p.stride[1] * C
+    taps.runs = p.runs
+    taps.length = p.length
+    taps.offset = p.offset
+    cdef bint joined = p.runs == p.taps[0]
+    for i in range(p.runs):
+        p.offset[i] = (i if joined else i // p.taps[1]) * p.dilation[0] * width * C
+        if not joined:
+            p.offset[i] += i % p.taps[1] * p.dilation[1] * C
+    if X.images * bands < num_threads:
+        num_threads = X.images * bands
+    try:
+        packed = <real *> take_workspace(max(panels * panel * F, 1) * sizeof(real))
+        buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
+        with nogil:
+            _pack_transposed[real](p, &W, F, panel, run, columns, packed)
+            for unit in prange(X.images * bands, num_threads=num_threads, schedule="dynamic"):
+                mine = buffer + threadid() * scratch
+                top = unit % bands * band
+                end = min(top + band, H)
+                first = max((top + p.low[0] - p.reach[0] + s) // s, 0) if top + p.low[0] >= p.reach[0] else 0
+                last = min((end - 1 + p.low[0]) // s, p.out[0] - 1)
+                origin = min(first * s, top + p.low[0])  # the padded row that `mine` begins with
+                memset(mine, 0, image * sizeof(real))
+                source = <real *> Y.data + unit // bands * Y.image
+                for i in range(first, last + 1):
+                    if real is float:
+                        gemm.gemm_f32(p.out[1], columns, F, source + i * Y.stride[1], F, 1, packed, F, mine + image,
+                                      columns, 1, 0, NULL, NULL)
+                        kernels.direct_scatter_f32(&taps, mine + image, run, mine + (i * s - origin) * width * C)
+                    else:
+                        gemm.gemm_f64(p.out[1], columns, F, source + i * Y.stride[1], F, 1, packed, F, mine + image,
+                                      columns, 1, 0, NULL, NULL)
+                        kernels.direct_scatter_f64(&taps, mine + image, run, mine + (i * s - origin) * width * C)
+                for i in range(top, end):
+                    to = <real *> X.data + unit // bands * X.image + i * X.stride[1]
+                    source = mine + ((i + p.low[0] - origin) * width + p.low[1]) * C
+                    if bias == NULL:
+                        memcpy(to, source, X.size[2] * C * sizeof(real))
+                    else:
+                        for j in range(X.size[2]):
+                            for c in range(C):
+                                to[j * C + c] = source[j * C + c] + bias[c]
+    finally:
+        give_workspace(buffer)
+        give_workspace(packed)
+    return 0
+
+
+cdef void _pack_transposed(const Plan *p, const Image *W, Py_ssize_t F, Py_ssize_t panel, Py_ssize_t run,
+                           Py_ssize_t columns, real *packed) noexcept nogil:
+    """packed[panel][filter][column of the panel]; a run of taps takes `run` columns, zeros behind its end."""
+    cdef Py_ssize_t q, f, j, at, k, place, i
+    cdef bint joined = p.runs == p.taps[0]
+    for q in range((columns + panel - 1) // panel):
+        for f in range(F):
+            for j in range(panel):
+                at = q * panel + j
+                k = at // run  # the run's number
+                place = at % run
+                if at >= columns or place >= p.length:
+                    packed[j] = 0
+                    continue
+                i = k if joined else k // p.taps[1]
+                k = place // p.C if joined else k % p.taps[1]
+                packed[j] = (<real *> W.data)[
+                    f * W.image + place % p.C * W.channel + i * W.stride[1] + k * W.stride[2]
+                ]
+            packed += panel
+
+
+# -- weight gradient --------------------------------------------------------------------------------
+
+def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple stride, tuple padding, tuple dilation,
+                int num_threads):
+    """gw = the gradient of forward() with respect to w.
+
+    gy (N, F, axes) channels-last, x (N, C, axes) of any strides, gw (F, C, taps) of any strides.
+    """
+    cdef Image X, W, Y
+    cdef Plan p
+    cdef int kind = real_type(gw, "direct.weight_grad", "gw")
+    check_threads(num_threads, "direct.weight_grad")
+    check_writeable(gw, "direct.weight_grad", "gw")
+    read_image(x, kind, False, "direct.weight_grad", "x", &X)
+    read_image(gw, kind, False, "direct.weight_grad", "gw", &W)
+    read_image(gy, kind, True, "direct.weight_grad", "gy", &Y)
+    _plan(&X, &W, &Y, stride, padding, dilation, "direct.weight_grad", &p)
+    if cnp.PyArray_SIZE(gw) == 0:
+        return
+    if kind == cnp.NPY_FLOAT:
+        _weight_grad[float](<float *> W.data, &p, X, W, Y, num_threads)
+    else:
+        _weight_grad[double](<double *> W.data, &p, X, W, Y, num_threads)
+
+
+cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_threads) except -1:
+    """Each of a fixed number of chunks sums its bands; the chunks' sums are added in order."""
+    cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
+    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t lanes = (gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()) // 2
+    cdef Py_ssize_t F = Y.channels, ld = (F + lanes - 1) // lanes * lanes, K = p.runs * p.length
+    cdef Py_ssize_t units = Y.images * p.bands if Y.size[1] * Y.size[2] > 0 else 0
+    cdef Py_ssize_t chunks = max(min(units, CHUNKS), 1), chunk, unit, size, f, k, c, at
+    cdef bint tail = ld != F  # whole vectors are read: behind the last filter there must be something to read
+    cdef Py_ssize_t copy = p.band * p.out[1] * F + lanes if tail else 0
+    cdef Py_ssize_t scratch = (copy + 15) // 16 * 16 + (_padded_size(p) if p.padded else 0) + 16
+    cdef real *partial = NULL
+    cdef real *buffer = NULL
+    cdef real *mine
+    cdef const real *source
+    cdef const real *g
+    cdef real total
+    cdef nnx_taps taps
+    if chunks < num_threads:
+        num_threads = chunks
+    try:
+        partial = <real *> take_workspace(max(chunks * K * ld, 1) * sizeof(real))
+        buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
+        with nogil:
+            for chunk in prange(chunks, num_threads=num_threads, schedule="dynamic"):
+                mine = buffer + threadid() * scratch
+                memset(partial + chunk * K * ld, 0, K * ld * sizeof(real))
+                if tail:
+                    memset(mine, 0, copy * sizeof(real))
+                for unit in range(units * chunk // chunks, units * (chunk + 1) // chunks):
+                    source = _read_band[real](p, &X, unit, mine + (copy + 15) // 16 * 16)
+                    taps = _taps(p, &X, unit)
+                    g = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.band * Y.stride[1]
+                    if tail:
+                        size = taps.rows * taps.columns * F
+                        memcpy(mine, g, size * sizeof(real))
+                        g = mine
+                    if real is float:
+                        kernels.direct_weight_f32(&taps, source, F, g, partial + chunk * K * ld, ld)
+                    else:
+                        kernels.direct_weight_f64(&taps, source, F, g, partial + chunk * K * ld, ld)
+            for f in prange(F, num_threads=num_threads, schedule="static"):
+                for k in range(K):
+                    total = 0
+                    for chunk in range(chunks):
+                        total = total + partial[(chunk * K + k) * ld + f]
+                    at = k // p.C // p.taps[1] * W.stride[1] + k // p.C % p.taps[1] * W.stride[2]
+                    c = k % p.C
+                    gw[f * W.image + c * W.channel + at] = total
+    finally:
+        give_workspace(buffer)
+        give_workspace(partial)
+    return 0

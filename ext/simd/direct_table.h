@@ -1,0 +1,23 @@
+/* Kernels of the family "direct": X(result, name, (arguments)), see table.h. */
+#ifndef NNX_DIRECT_TABLE_H
+#define NNX_DIRECT_TABLE_H
+
+#include <stddef.h>
+
+/* How the pixels of a result read their source in place. The taps that lie together in memory are a run: `length`
+ * numbers that begin offset[run] behind the pixel's first number. Steps are in numbers. */
+struct nnx_taps {
+    ptrdiff_t rows, columns;        /* pixels of the result */
+    ptrdiff_t row_step, pixel_step; /* in the source */
+    ptrdiff_t runs, length;
+    const ptrdiff_t *offset;
+};
+
+#define NNX_TABLE_direct(X, REAL) \
+    X(void, direct_forward, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t F, const REAL *packed, \
+                             const REAL *bias, int relu, REAL *y, REAL *line)) \
+    X(void, direct_weight, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t F, const REAL *gy, REAL *sum, \
+                            ptrdiff_t ld)) \
+    X(void, direct_scatter, (const struct nnx_taps *taps, const REAL *columns, ptrdiff_t padded, REAL *x))
+
+#endif

@@ -1,0 +1,32 @@
+import numpy as np
+
+def forward(
+    x: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray | None,
+    y: np.ndarray,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    relu: bool,
+    num_threads: int,
+) -> None: ...
+def data_grad(
+    gy: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray | None,
+    gx: np.ndarray,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    num_threads: int,
+) -> None: ...
+def weight_grad(
+    gy: np.ndarray,
+    x: np.ndarray,
+    gw: np.ndarray,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    num_threads: int,
+) -> None: ...

@@ -1,0 +1,183 @@
+"""ext/direct.pyx against the base backend, at every level, over random geometries."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nnx._ext import direct
+from nnx.backends.base import Backend
+
+BASE = Backend()
+# relative to the largest result; sums of up to some thousand products
+TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
+
+
+def last(a):
+    """The same array, channels-last in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
+
+
+def holes(a):
+    """The same array with gaps in memory, read-only."""
+    wide = np.full([2 * n for n in a.shape], np.nan, a.dtype)
+    view = wide[tuple(slice(None, None, 2) for _ in a.shape)]
+    view[...] = a
+    view.flags.writeable = False
+    return view
+
+
+def empty_last(shape, dtype):
+    return last(np.full(shape, np.nan, dtype))
+
+
+def check(actual, expected, dtype):
+    largest = max(np.abs(expected).max(initial=0), 1e-30)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE[dtype] * largest)
+
+
+def passes(x, w, b, gy, stride, padding, dilation, threads=2, layout=np.asarray):
+    y, gx = empty_last(gy.shape, x.dtype), empty_last(x.shape, x.dtype)
+    gw = np.full(w.shape, np.nan, x.dtype)
+    direct.forward(layout(x), layout(w), b, y, stride, padding, dilation, False, threads)
+    direct.data_grad(last(gy), layout(w), None, gx, stride, padding, dilation, threads)
+    direct.weight_grad(last(gy), layout(x), gw, stride, padding, dilation, threads)
+    return y, gx, gw
+
+
+def draw(rng, number, dims):
+    """A random convolution; the number picks the kinds that random draws would miss."""
+    channels, filters = int(rng.integers(1, 9)), int(rng.integers(1, 40))
+    if number % 4 == 0:
+        channels = 1
+    if number % 5 == 0:
+        channels, filters = int(rng.integers(17, 50)), int(rng.choice([16, 32, 64, 70]))
+    kernel = [int(v) for v in rng.integers(1, 6, dims)]
+    stride = [int(v) for v in rng.integers(1, 4, dims)]
+    dilation = [int(v) for v in rng.integers(1, 3, dims)]
+    padding = [tuple(int(v) for v in rng.integers(0, 4, 2)) for _ in range(dims)]
+    if number % 3 == 0:
+        padding = [(0, 0)] * dims  # images are read in place
+    sizes = [
+        max(int(rng.integers(1, 36)), (k - 1) * d + 1 - sum(p))
+        for k, d, p in zip(kernel, dilation, padding, strict=True)
+    ]
+    x = (int(rng.integers(1, 4)), channels, *sizes)
+    return x, (filters, channels, *kernel), tuple(stride), tuple(padding), tuple(dilation)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dims", [1, 2])
+@pytest.mark.parametrize("number", range(16))
+def test_three_passes(level, dims, number, dtype):
+    rng = np.random.default_rng([dims, number])
+    x_shape, w_shape, stride, padding, dilation = draw(rng, number, dims)
+    x, w = rng.standard_normal(x_shape).astype(dtype), rng.standard_normal(w_shape).astype(dtype)
+    b = rng.standard_normal(w_shape[0]).astype(dtype)
+    y = BASE.conv(x, w, b, stride, padding, dilation, 1)
+    gy = rng.standard_normal(y.shape).astype(dtype)
+    gx = BASE.conv_data_grad(gy, w, x_shape, stride, padding, dilation, 1)
+    gw = BASE.conv_weight_grad(gy, x, w_shape, stride, padding, dilation, 1)
+    low = tuple(p[0] for p in padding)
+    for layout in (np.ascontiguousarray, last, holes):
+        for actual, expected in zip(passes(x, w, b, gy, stride, low, dilation, 2, layout), (y, gx, gw), strict=True):
+            check(actual, expected, dtype)
+
+
+@pytest.mark.parametrize(
+    ("images", "size"),
+    [
+        (1, (61, 40)),  # bands of one image
+        (40, (5, 6)),  # more images than chunks
+        (1, (1, 1)),
+        (0, (4, 4)),
+    ],
+)
+def test_the_number_of_threads_does_not_change_the_bits(level, rng, images, size):
+    x = rng.standard_normal((images, 3, *size)).astype(np.float32)
+    w, b = rng.standard_normal((6, 3, 5, 5)).astype(np.float32), rng.standard_normal(6).astype(np.float32)
+    gy = rng.standard_normal((images, 6, *size)).astype(np.float32)
+    results = [
+        b"".join(a.tobytes() for a in passes(x, w, b, gy, (1, 1), (2, 2), (1, 1), threads))
+        for threads in (1, 2, 3, 4, 8)
+    ]
+    assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("filters", [6, 16, 22, 40])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_positive_part(level, rng, filters, dtype):
+    """With relu=True the result is that of relu(forward), bit for bit, NaN included."""
+    x = rng.standard_normal((2, 3, 9, 7)).astype(dtype)
+    x[0, :, 0, 0] = np.nan
+    w, b = rng.standard_normal((filters, 3, 3, 3)).astype(dtype), rng.standard_normal(filters).astype(dtype)
+    plain, positive = empty_last((2, filters, 9, 7), dtype), empty_last((2, filters, 9, 7), dtype)
+    direct.forward(x, w, b, plain, (1, 1), (1, 1), (1, 1), False, 2)
+    direct.forward(x, w, b, positive, (1, 1), (1, 1), (1, 1), True, 2)
+    assert np.isnan(positive).any() and (positive == 0).any()
+    np.testing.assert_array_equal(positive, np.where(plain <= 0, 0, plain))
+
+
+def test_data_grad_with_bias_is_a_transposed_convolution(level, rng):
+    gy = last(rng.standard_normal((2, 6, 4, 4)).astype(np.float32))
+    w, bias = rng.standard_normal((6, 5, 3, 3)).astype(np.float32), rng.standard_normal(5).astype(np.float32)
+    how = ((2, 2), (1, 1), (1, 1), 2)
+    plain, with_bias = empty_last((2, 5, 8, 8), np.float32), empty_last((2, 5, 8, 8), np.float32)
+    direct.data_grad(gy, w, None, plain, *how)
+    direct.data_grad(gy, w, bias, with_bias, *how)
+    check(with_bias, plain + bias[:, None, None], np.float32)
+
+
+def test_nothing_is_written_behind_the_result(level, rng):
+    """Whole vectors are stored where fewer numbers remain: they must go into scratch memory."""
+    w, b = rng.standard_normal((3, 2, 3, 3)), rng.standard_normal(3)
+    x = rng.standard_normal((2, 2, 6, 5))
+    memory = np.full(2 * 6 * 5 * 3 + 64, 7.0)
+    y = memory[32:-32].reshape(2, 6, 5, 3).transpose(0, 3, 1, 2)
+    direct.forward(x, w, b, y, (1, 1), (1, 1), (1, 1), False, 1)
+    assert (memory[:32] == 7).all() and (memory[-32:] == 7).all()
+    memory = np.full(2 * 6 * 5 * 2 + 64, 7.0)
+    gx = memory[32:-32].reshape(2, 6, 5, 2).transpose(0, 3, 1, 2)
+    direct.data_grad(last(y), w, None, gx, (1, 1), (1, 1), (1, 1), 1)
+    assert (memory[:32] == 7).all() and (memory[-32:] == 7).all()
+
+
+F = np.float32
+GOOD = {
+    "x": np.ones((2, 4, 5, 5), F),
+    "w": np.ones((6, 4, 3, 3), F),
+    "bias": None,
+    "y": empty_last((2, 6, 5, 5), F),
+    "stride": (1, 1),
+    "padding": (1, 1),
+    "dilation": (1, 1),
+    "relu": False,
+    "num_threads": 1,
+}
+
+
+def read_only(a):
+    a.flags.writeable = False
+    return a
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"stride": (1,)}, ValueError, "expected stride, padding and dilation of 1 or 2 numbers"),
+        ({"stride": (0, 1)}, ValueError, "expected stride and dilation >= 1 and padding >= 0"),
+        ({"padding": (-1, 1)}, ValueError, "expected stride and dilation >= 1 and padding >= 0"),
+        ({"dilation": (1 << 25, 1)}, ValueError, "expected stride and dilation >= 1 and padding >= 0"),
+        ({"w": np.ones((6, 3, 3, 3), F)}, ValueError, r"expected x \(N, C, ..\), w \(F, C, ..\) and y \(N, F, ..\)"),
+        ({"w": np.ones((6, 4, 2, 3, 3), F)}, ValueError, "expected images of 1 or 2 dimensions, got 3"),
+        ({"w": np.ones((6, 4, 2000, 1), F)}, ValueError, "expected filters of at most 1024 runs, got 2000x1 taps"),
+        ({"w": np.ones((6, 4, 3, 3))}, TypeError, "expected arrays of one dtype, got w of float64"),
+        ({"y": np.ones((2, 6, 5, 5), F)}, ValueError, "expected y to be channels-last in memory"),
+        ({"y": read_only(empty_last((2, 6, 5, 5), F))}, ValueError, "expected y to be writeable"),
+        ({"bias": np.ones(5, F)}, ValueError, "expected a contiguous bias of 6 numbers like x"),
+        ({"num_threads": 0}, ValueError, "expected num_threads to be at least 1"),
+    ],
+)
+def test_errors(change, error, message):
+    with pytest.raises(error, match=f"direct.forward: {message}"):
+        direct.forward(*(GOOD | change).values())
