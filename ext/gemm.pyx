@@ -28,6 +28,7 @@ cdef enum:
     TILE_ROWS = 48      # a multiple of the micro-kernel's 12 and 6 rows
     TILE_COLUMNS = 128  # a multiple of every panel's width
     WORK_PER_THREAD = 300000  # multiplications that are worth a thread of their own: some 5 us
+    READ_PER_THREAD = 65536   # numbers that are worth a thread where each is used once
 
 cdef enum:
     AUTO = 0
@@ -252,9 +253,11 @@ cpdef multiply(cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias):
         bias = cnp.PyArray_GETCONTIGUOUS(bias)
     shape[0] = cnp.PyArray_DIM(a, 0)
     shape[1] = cnp.PyArray_DIM(b, 1)
-    cdef double work = <double> shape[0] * shape[1] * cnp.PyArray_DIM(a, 1)
-    if work < WORK_PER_THREAD * threads:
-        threads = max(<int> (work / WORK_PER_THREAD), 1)
+    cdef double work = <double> shape[0] * shape[1] * cnp.PyArray_DIM(a, 1), share = WORK_PER_THREAD
+    if shape[0] <= 2 or shape[1] <= 2:
+        share = READ_PER_THREAD  # every number of the other operand is used once or twice: reading it takes the time
+    if work < share * threads:
+        threads = max(<int> (work / share), 1)
     cdef cnp.ndarray c = empty_array(2, shape, kind)
     product(a, b, c, bias, threads)
     return c

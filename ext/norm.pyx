@@ -145,9 +145,12 @@ cdef bint _moments(const real *x, const Tiles *t, real *mean, real *var, int thr
 
 def normalize(
     cnp.ndarray x, cnp.ndarray y, cnp.ndarray mean, cnp.ndarray var, cnp.ndarray weight, cnp.ndarray bias,
-    cnp.ndarray rstd, double eps, int num_threads,
+    cnp.ndarray rstd, double eps, bint relu, int num_threads,
 ):
-    """rstd = 1 / sqrt(var + eps); y = (x - mean) rstd weight + bias. weight and bias may be None; x, y are (..., C)."""
+    """rstd = 1 / sqrt(var + eps); y = (x - mean) rstd weight + bias, or with `relu` its positive part.
+
+    weight and bias may be None; x, y are (..., C).
+    """
     cdef int kind = real_type(x, "normalize", "x")
     cdef Py_ssize_t columns = columns_of(x, "normalize"), size = cnp.PyArray_SIZE(x)
     cdef void *source = input_pointer(x, kind, size, "normalize", "x")
@@ -164,18 +167,18 @@ def normalize(
         if kind == cnp.NPY_FLOAT:
             done = _normalize(
                 <const float *> source, <float *> target, &t, <const float *> means, <const float *> variances,
-                <const float *> weights, <const float *> shifts, <float *> roots, <float> eps, num_threads)
+                <const float *> weights, <const float *> shifts, <float *> roots, <float> eps, relu, num_threads)
         else:
             done = _normalize(
                 <const double *> source, <double *> target, &t, <const double *> means, <const double *> variances,
-                <const double *> weights, <const double *> shifts, <double *> roots, eps, num_threads)
+                <const double *> weights, <const double *> shifts, <double *> roots, eps, relu, num_threads)
     if not done:
         raise MemoryError("normalize: no memory for the scales")
 
 
 cdef bint _normalize(
     const real *x, real *y, const Tiles *t, const real *mean, const real *var, const real *weight, const real *bias,
-    real *rstd, real eps, int threads
+    real *rstd, real eps, bint relu, int threads
 ) noexcept nogil:
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
     cdef Py_ssize_t n = t.columns, tile, i, j, c, at, column
@@ -193,11 +196,11 @@ cdef bint _normalize(
         if real is float:
             kernels.normalize_f32(
                 x + at, y + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
-                bias + column if bias != NULL else NULL)
+                bias + column if bias != NULL else NULL, relu)
         else:
             kernels.normalize_f64(
                 x + at, y + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
-                bias + column if bias != NULL else NULL)
+                bias + column if bias != NULL else NULL, relu)
     free(scale)
     return True
 
@@ -295,7 +298,8 @@ cdef bint _normalize_backward(
                         slope + column, offset + column)
                 else:
                     kernels.normalize_f32(
-                        gy + at, gx + at, height_of(t, i), width_of(t, j), n, offset + column, scale + column, NULL)
+                        gy + at, gx + at, height_of(t, i), width_of(t, j), n, offset + column, scale + column, NULL,
+                        False)
             else:
                 if from_batch:
                     kernels.gradient_f64(
@@ -303,7 +307,8 @@ cdef bint _normalize_backward(
                         slope + column, offset + column)
                 else:
                     kernels.normalize_f64(
-                        gy + at, gx + at, height_of(t, i), width_of(t, j), n, offset + column, scale + column, NULL)
+                        gy + at, gx + at, height_of(t, i), width_of(t, j), n, offset + column, scale + column, NULL,
+                        False)
     free(part)
     free(factor)
     return True

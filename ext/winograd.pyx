@@ -53,6 +53,7 @@ cdef enum:
     TILE_STEP = 12             # rows of the largest micro-kernel
     PARTIAL_BYTES = 33554432   # of all partial weight gradients together
     CHUNKS = 8                 # partial weight gradients, at most
+    CHUNK_TILES = 64           # of a partial gradient, at least: below, adding them up costs more than it saves
 
 
 cdef inline Py_ssize_t _up(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
@@ -206,10 +207,12 @@ cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left
     _tiles(&target, &Y, &Y, 0, 0)
     cdef Py_ssize_t tiles = Y.images * target.down * target.across, block = _block(tiles, c_row + f_row)
     cdef Py_ssize_t blocks = (tiles + block - 1) // block, size = 36 * F * c_row
-    cdef Py_ssize_t chunks = max(min(blocks, CHUNKS, PARTIAL_BYTES // (size * <Py_ssize_t> sizeof(float))), 1)
+    cdef Py_ssize_t chunks = min(blocks, CHUNKS, PARTIAL_BYTES // (size * <Py_ssize_t> sizeof(float)))
+    chunks = max(min(chunks, max(tiles // CHUNK_TILES, 2)), 1)
     cdef Py_ssize_t per_chunk = (blocks + chunks - 1) // chunks
-    cdef Py_ssize_t v_step = block * c_row + 16, d_step = block * f_row + 16
-    cdef Py_ssize_t scratch = 36 * (v_step + d_step) + block * _up(C, panel) + 16, chunk, f
+    # V is written as pack() would leave it: panels of channels, each (tiles, panel)
+    cdef Py_ssize_t v_step = block * _up(C, panel) + 16, d_step = block * f_row + 16
+    cdef Py_ssize_t scratch = 36 * (v_step + d_step) + 16, chunk, f
     cdef float *partial = NULL
     cdef float *buffer = NULL
     cdef float *zeros = NULL
@@ -220,7 +223,7 @@ cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left
         memset(zeros, 0, max(C, F) * sizeof(float))
         with nogil:
             for chunk in prange(chunks, num_threads=num_threads, schedule="dynamic"):
-                _weight_chunk(winograd, gemm, &source, <float *> X.data, &target, <float *> Y.data, zeros,
+                _weight_chunk(winograd, gemm, panel, &source, <float *> X.data, &target, <float *> Y.data, zeros,
                               chunk * per_chunk, min((chunk + 1) * per_chunk, blocks), block, tiles, C, F, c_row, f_row,
                               v_step, d_step, partial + chunk * size, buffer + threadid() * scratch)
             for f in prange(F, num_threads=num_threads, schedule="static"):
@@ -234,22 +237,25 @@ cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left
     return 0
 
 
-cdef void _weight_chunk(const nnx_winograd *winograd, const nnx_gemm *gemm, const nnx_tiles *source, const float *x,
-                        const nnx_tiles *target, const float *gy, const float *zeros, Py_ssize_t start, Py_ssize_t stop,
-                        Py_ssize_t block, Py_ssize_t tiles, Py_ssize_t C, Py_ssize_t F, Py_ssize_t c_row,
-                        Py_ssize_t f_row, Py_ssize_t v_step, Py_ssize_t d_step, float *dU,
+cdef void _weight_chunk(const nnx_winograd *winograd, const nnx_gemm *gemm, Py_ssize_t panel, const nnx_tiles *source,
+                        const float *x, const nnx_tiles *target, const float *gy, const float *zeros, Py_ssize_t start,
+                        Py_ssize_t stop, Py_ssize_t block, Py_ssize_t tiles, Py_ssize_t C, Py_ssize_t F,
+                        Py_ssize_t c_row, Py_ssize_t f_row, Py_ssize_t v_step, Py_ssize_t d_step, float *dU,
                         float *scratch) noexcept nogil:
     cdef float *V = scratch
     cdef float *D = V + 36 * v_step
-    cdef float *packed = D + 36 * d_step
-    cdef Py_ssize_t b, k, first, count
+    cdef nnx_tiles part = source[0]
+    cdef Py_ssize_t b, k, c, first, count
     memset(dU, 0, 36 * F * c_row * sizeof(float))
     for b in range(start, stop):
         first = b * block
         count = min(block, tiles - first)
-        winograd.winograd_input_f32(source, x, zeros, first, count, V, c_row, v_step)
+        c = 0
+        while c < C:
+            part.channels = min(panel, C - c)
+            winograd.winograd_input_f32(&part, x + c, zeros, first, count, V + c * count, panel, v_step)
+            c += panel
         winograd.winograd_gradient_f32(target, gy, zeros, first, count, D, f_row, d_step)
         for k in range(36):
-            gemm.pack_f32(count, c_row, V + k * v_step, c_row, 1, packed)
-            gemm.gemm_f32(F, c_row, count, D + k * d_step, 1, f_row, packed, count, dU + k * F * c_row, c_row, 1, 1,
-                          NULL, NULL)
+            gemm.gemm_f32(F, c_row, count, D + k * d_step, 1, f_row, V + k * v_step, count, dU + k * F * c_row, c_row,
+                          1, 1, NULL, NULL)

@@ -18,18 +18,25 @@ if TYPE_CHECKING:
     from nnx import (
         autograd,
         backends,
+        classic,
         cli,
         config,
+        course,
         cuda,
         data,
+        diagnose,
+        distributed,
         functional,
+        graph,
         io,
         models,
         nn,
         optim,
         testing,
         train,
+        viz,
     )
+    from nnx._ext.memory import empty_cache
     from nnx._ext.threads import get_num_threads, set_num_threads
     from nnx._random import manual_seed
     from nnx.autograd._tensor import (
@@ -102,11 +109,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = (
-    "autograd", "backends", "cli", "config", "cuda", "data", "functional", "io", "models", "nn", "optim", "testing",
-    "train",
+    "autograd", "backends", "classic", "cli", "config", "course", "cuda", "data", "diagnose", "distributed",
+    "functional", "graph", "io", "models", "nn", "optim", "testing", "train", "viz",
 )  # fmt: skip
 
 _HOMES = {
+    "nnx._ext.memory": "empty_cache",
     "nnx._ext.threads": "get_num_threads set_num_threads",
     "nnx._random": "manual_seed",
     "nnx.autograd": "Parameter Tensor enable_grad is_grad_enabled no_grad set_grad_enabled tensor",

@@ -1,4 +1,4 @@
-"""Checks for code that computes gradients: `gradcheck`, `assert_close`, `base_backend`.
+"""Checks for code that computes gradients: `gradcheck`, `eval_numerical_gradient`, `assert_close`, `base_backend`.
 
 Public, for research code that adds operations or layers of its own to nnx.
 """
@@ -15,7 +15,15 @@ import numpy as np
 from nnx import _check, _random
 from nnx.autograd import Tensor, enable_grad, no_grad
 
-__all__ = ["GradientError", "GradientReport", "assert_close", "base_backend", "gradcheck"]
+__all__ = [
+    "GradientError",
+    "GradientReport",
+    "assert_close",
+    "base_backend",
+    "eval_numerical_gradient",
+    "gradcheck",
+    "relative_error",
+]
 
 _ULP = float(np.finfo(np.float64).eps)
 
@@ -417,6 +425,68 @@ def _describe(name: str, failures: list[tuple[tuple[int, ...], float, float]], t
 
 def _size_of(error: float) -> float:
     return abs(error) if error == error else float("inf")
+
+
+def eval_numerical_gradient(
+    f: Callable[[np.ndarray], Any], x: Any, h: float = 1e-5, centered: bool = False
+) -> np.ndarray:
+    """The gradient of `f` at `x` by differences, one element after the other: slow, inexact, hard to get wrong.
+
+    ``(f(x + h e) - f(x)) / h``, whose error falls like h; with `centered`, ``(f(x + h e) - f(x - h e)) / 2h``, whose
+    error falls like h^2.
+
+    f:  takes an array like `x`, which it must not keep, and returns one number or a Tensor with one element
+    x:  the point; integers and shorter floats are worked on as float64, where a step of `h` is not lost
+    h:  the step
+
+    The elements are visited in memory order. `x` is not changed. To check the gradients of a layer use `gradcheck`.
+
+    >>> eval_numerical_gradient(lambda x: (x**2).sum(), np.array([3.0, -1.0])).round(3).tolist()
+    [6.0, -2.0]
+    """
+    owner = "eval_numerical_gradient"
+    h = _check.real(owner, "h", h, 0, open_low=True)
+    point = np.array(x.data if isinstance(x, Tensor) else x, dtype=np.float64, order="K")
+    grad = np.zeros_like(point)
+
+    def value() -> float:
+        y = f(point)
+        y = y.data if isinstance(y, Tensor) else np.asarray(y)
+        if y.size != 1:
+            raise ValueError(f"{owner}: expected f to return one number, got shape {y.shape}")
+        return float(y.reshape(()))
+
+    middle = np.nan if centered else value()
+    walk = np.nditer(point, flags=["multi_index", "zerosize_ok"])
+    while not walk.finished:
+        index = walk.multi_index
+        old = point[index]
+        point[index] = old + h
+        above = value()
+        if centered:
+            point[index] = old - h
+            grad[index] = (above - value()) / (2 * h)
+        else:
+            grad[index] = (above - middle) / h
+        point[index] = old
+        walk.iternext()
+    return grad
+
+
+def relative_error(a: Any, b: Any) -> float:
+    """``max |a - b| / max(max |a|, max |b|)``: how far two gradients are apart, 0 for equal ones, at most 2.
+
+    Rule of thumb for an analytic gradient against a centred numeric one in float64: below 1e-7 is right, above 1e-2 is
+    wrong, between them lies a kink or a step size that does not suit.
+
+    >>> relative_error([1.0, 2.0], [1.0, 2.5])
+    0.2
+    """
+    x, y = (np.asarray(v.data if isinstance(v, Tensor) else v, np.float64) for v in (a, b))
+    if x.shape != y.shape:
+        raise ValueError(f"relative_error: expected two arrays of one shape, got {x.shape} and {y.shape}")
+    scale = max(np.abs(x).max(initial=0), np.abs(y).max(initial=0))
+    return float(np.abs(x - y).max(initial=0) / scale) if scale != 0 else 0.0
 
 
 def assert_close(

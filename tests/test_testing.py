@@ -11,7 +11,14 @@ import nnx
 from nnx.autograd import Parameter, Tensor, as_tensor, record
 from nnx.backends import Backend, backend_of
 from nnx.nn.module import Module
-from nnx.testing import GradientError, assert_close, base_backend, gradcheck
+from nnx.testing import (
+    GradientError,
+    assert_close,
+    base_backend,
+    eval_numerical_gradient,
+    gradcheck,
+    relative_error,
+)
 
 MODES = ("full", "direction")
 
@@ -379,3 +386,53 @@ def test_base_backend_is_in_force_inside_the_block_only():
     with pytest.raises(KeyError), base_backend():
         raise KeyError
     assert backend_of(x) is outside
+
+
+# -- eval_numerical_gradient and relative_error ----------------------------------------------------
+
+
+def test_forward_and_centred_differences():
+    x = np.array([1.0, -2.0])
+    forward = eval_numerical_gradient(lambda v: (v**3).sum(), x, 1e-3)
+    centred = eval_numerical_gradient(lambda v: (v**3).sum(), x, 1e-3, centered=True)
+    # the errors of x^3: 3 x h + h^2, and h^2 alone; rounding is 1e-15 / 1e-3
+    np.testing.assert_allclose(forward - 3 * x**2, 3 * x * 1e-3 + 1e-6, atol=1e-11)
+    np.testing.assert_allclose(centred - 3 * x**2, 1e-6, atol=1e-11)
+
+
+def test_numerical_gradient_takes_any_array_and_changes_none():
+    x = np.arange(6).reshape(2, 3).T
+    x.flags.writeable = False
+    grad = eval_numerical_gradient(lambda v: nnx.tensor(v).square().sum(), x)  # integers: a step of 1e-5 is not lost
+    assert grad.dtype == np.float64
+    np.testing.assert_allclose(grad, 2 * x, atol=1e-4)
+    assert eval_numerical_gradient(lambda v: 3.0, np.zeros((0, 2))).shape == (0, 2)
+    assert eval_numerical_gradient(lambda v: 3 * v, 2.0) == pytest.approx(3)
+    assert eval_numerical_gradient(lambda v: 3 * v.sum(), nnx.tensor(np.ones(2, np.float32))).dtype == np.float64
+
+
+def test_numerical_gradient_walks_in_memory_order():
+    seen = []
+
+    def f(v):
+        seen.append(tuple(int(i) for i in np.argwhere(v != 0)[0]) if v.any() else ())
+        return 0.0
+
+    eval_numerical_gradient(f, np.zeros((2, 2), order="F"))
+    assert seen == [(), (0, 0), (1, 0), (0, 1), (1, 1)]
+
+
+def test_numerical_gradient_errors():
+    with pytest.raises(ValueError, match=r"eval_numerical_gradient: expected f to return one number, got shape \(2,\)"):
+        eval_numerical_gradient(lambda v: v, np.ones(2))
+    with pytest.raises(ValueError, match="eval_numerical_gradient: expected h"):
+        eval_numerical_gradient(np.sum, np.ones(2), h=0)
+
+
+def test_relative_error():
+    assert relative_error(np.zeros(3), np.zeros(3)) == relative_error([], []) == 0
+    assert relative_error([1.0], [-1.0]) == 2
+    assert relative_error(nnx.tensor([1.0, 100.0]), np.array([2.0, 100.0])) == 0.01
+    assert np.isnan(relative_error([np.nan], [1.0]))
+    with pytest.raises(ValueError, match=r"relative_error: expected two arrays of one shape, got \(1,\) and \(2,\)"):
+        relative_error([1.0], [1.0, 2.0])

@@ -39,13 +39,6 @@ MAP2(elu_backward, const REAL scale = p[0]; const REAL bottom = p[1]; const REAL
 MAP1(sigmoid, (void)p, NAME(logistic)(a))
 MAP2(sigmoid_backward, (void)p, a * (b * (1 - b)))
 
-/* tanh |x| = -t / (2 + t) with t = exp(-2 |x|) - 1 */
-static inline REAL NAME(tanh_of)(REAL x)
-{
-    const REAL t = NAME(expm1_below)(-2 * NAME(abs)(x));
-    return NAME(copysign)(t / (2 + t), x);
-}
-
 MAP1(tanh, (void)p, NAME(tanh_of)(a))
 MAP2(tanh_backward, (void)p, a * ((1 - b) * (1 + b)))
 

@@ -1,5 +1,5 @@
-/* exp, expm1, log, log1p, the logistic function and the tail of the normal distribution, as straight-line code that
- * compilers vectorise.
+/* exp, expm1, log, log1p, tanh, the logistic function and the tail of the normal distribution, as straight-line code
+ * that compilers vectorise.
  *
  * For kernels: a family's header includes this file, once for each REAL. Nothing is called and nothing branches, so
  * that a loop over these functions becomes vector code at every level. NaN gives NaN; denormal results are right.
@@ -195,6 +195,13 @@ static inline REAL NAME(logistic)(REAL x)
 {
     const REAL e = NAME(exp)(-NAME(abs)(x));
     return (x >= 0 ? 1 : e) / (1 + e);
+}
+
+/* tanh |x| = -t / (2 + t) with t = exp(-2 |x|) - 1 */
+static inline REAL NAME(tanh_of)(REAL x)
+{
+    const REAL t = NAME(expm1_below)(-2 * NAME(abs)(x));
+    return NAME(copysign)(t / (2 + t), x);
 }
 
 /* log(1 + exp(x)). */

@@ -105,25 +105,29 @@ static void NAME(moments)(
 
 static inline void NAME(normalize_rows)(
     const REAL *RESTRICT x, REAL *RESTRICT y, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
-    const REAL *RESTRICT mean, const REAL *RESTRICT scale, const REAL *RESTRICT shift)
+    const REAL *RESTRICT mean, const REAL *RESTRICT scale, const REAL *RESTRICT shift, const int relu)
 {
-    for (ptrdiff_t r = 0; r < rows; r++, x += stride, y += stride)
+    for (ptrdiff_t r = 0; r < rows; r++, x += stride, y += stride) {
         if (shift)
             for (ptrdiff_t c = 0; c < width; c++)
                 y[c] = (x[c] - mean[c]) * scale[c] + shift[c];
         else
             for (ptrdiff_t c = 0; c < width; c++)
                 y[c] = (x[c] - mean[c]) * scale[c];
+        if (relu)
+            for (ptrdiff_t c = 0; c < width; c++)
+                y[c] = y[c] <= 0 ? 0 : y[c];
+    }
 }
 
-/* y = (x - mean) scale + shift by column; shift may be NULL */
+/* y = (x - mean) scale + shift by column, or with `relu` its positive part; shift may be NULL */
 static void NAME(normalize)(
     const REAL *x, REAL *y, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean,
-    const REAL *scale, const REAL *shift)
+    const REAL *scale, const REAL *shift, int relu)
 {
     ptrdiff_t fold = NAME(fold)(width, stride);
     if (fold == 1) {
-        NAME(normalize_rows)(x, y, rows, width, stride, mean, scale, shift);
+        NAME(normalize_rows)(x, y, rows, width, stride, mean, scale, shift, relu);
         return;
     }
     REAL means[WIDE], scales[WIDE], shifts[WIDE];
@@ -132,9 +136,9 @@ static void NAME(normalize)(
     if (shift)
         NAME(spread)(shift, width, fold, shifts);
     ptrdiff_t whole = rows / fold, wide = width * fold, left = (rows - whole * fold) * width;
-    NAME(normalize_rows)(x, y, whole, wide, wide, means, scales, shift ? shifts : NULL);
+    NAME(normalize_rows)(x, y, whole, wide, wide, means, scales, shift ? shifts : NULL, relu);
     x += whole * wide, y += whole * wide;
-    NAME(normalize_rows)(x, y, 1, left, left, means, scales, shift ? shifts : NULL);
+    NAME(normalize_rows)(x, y, 1, left, left, means, scales, shift ? shifts : NULL, relu);
 }
 
 /* sum[c] += gy, dot[c] += gy (x - mean) */

@@ -7,7 +7,7 @@
       (const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, double *sum, double *square)) \
     X(void, normalize, \
       (const REAL *x, REAL *y, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean, \
-       const REAL *scale, const REAL *shift)) \
+       const REAL *scale, const REAL *shift, int relu)) \
     X(void, dots, \
       (const REAL *gy, const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean, \
        double *sum, double *dot)) \

@@ -21,9 +21,11 @@
 #include "direct_table.h"
 #include "gemm_table.h"
 #include "loss_table.h"
+#include "neighbors_table.h"
 #include "norm_table.h"
 #include "optim_table.h"
 #include "pool_table.h"
+#include "recurrent_table.h"
 #include "winograd_table.h"
 
 #define NNX_FAMILIES(F) \
@@ -32,9 +34,11 @@
     F(direct) \
     F(gemm) \
     F(loss) \
+    F(neighbors) \
     F(norm) \
     F(optim) \
     F(pool) \
+    F(recurrent) \
     F(winograd)
 
 /* struct nnx_activation { void (*relu_f32)(const float *, ...); ... void (*relu_f64)(const double *, ...); ... }; */

@@ -13,10 +13,10 @@ cdef extern from "table.h" nogil:
             double *square) noexcept nogil
         void (*normalize_f32)(
             const float *x, float *y, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride, const float *mean,
-            const float *scale, const float *shift) noexcept nogil
+            const float *scale, const float *shift, int relu) noexcept nogil
         void (*normalize_f64)(
             const double *x, double *y, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride, const double *mean,
-            const double *scale, const double *shift) noexcept nogil
+            const double *scale, const double *shift, int relu) noexcept nogil
         void (*dots_f32)(
             const float *gy, const float *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride, const float *mean,
             double *sum, double *dot) noexcept nogil

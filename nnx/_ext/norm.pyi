@@ -12,6 +12,7 @@ def normalize(
     bias: ndarray | None,
     rstd: ndarray,
     eps: float,
+    relu: bool,
     num_threads: int,
 ) -> None: ...
 def normalize_backward(

@@ -12,9 +12,11 @@ cdef extern from "table.h" nogil:
         const void *direct
         const void *gemm
         const void *loss
+        const void *neighbors
         const void *norm
         const void *optim
         const void *pool
+        const void *recurrent
         const void *winograd
 
 # The tables of the level in use. Ask once per operation: force_level() may change the answer.

@@ -20,9 +20,10 @@ _count = itertools.count()
 
 
 class _Mode(threading.local):
-    """Gradient mode; each thread has its own."""
+    """Gradient mode, and the backward pass that is running; each thread has its own."""
 
     enabled = True
+    running: _Pass | None = None
 
 
 mode = _Mode()
@@ -62,19 +63,73 @@ class Node:
         return self.grad.__name__.strip("_").removesuffix("_grad")
 
 
+class _Call:
+    """Stands in the queue for a function that is called once every node from `number` on is done."""
+
+    __slots__ = ("function", "number", "saved")
+
+    parents: tuple = ()
+    needs: tuple[bool, ...] = ()
+    retained = None
+    name = "call_after"
+
+    def __init__(self, number: int, function: Callable[[], None]) -> None:
+        self.number = number - 0.5  # behind node `number`, before node `number - 1`
+        self.function = function
+        self.saved: tuple | None = ()
+
+    def grad(self, needs: tuple, gy: None) -> tuple:
+        self.function()
+        return ()
+
+    def __lt__(self, other: object) -> bool:
+        return False  # two calls at the same place: either order will do
+
+
+class _Pass:
+    """A backward pass on its way."""
+
+    def __init__(self, root: Node, gradient: Any) -> None:
+        self.root = root
+        self.pending: dict[Any, list] = {root: [gradient, False]}
+        self.queue: list[tuple[float, Any]] = [(-root.number, root)]
+
+
+def call_after(number: int, function: Callable[[], None]) -> None:
+    """From inside a gradient function: call `function` in this pass, once every node from `number` on is done.
+
+    Number 0 is the end of the pass: `function` is the last thing that happens before ``backward()`` returns. It is not
+    called if the pass fails.
+    """
+    running = mode.running
+    assert running is not None
+    call = _Call(number, function)
+    running.pending[call] = [None, False]
+    heapq.heappush(running.queue, (-call.number, call))
+
+
+def running_root() -> Node:
+    """From inside a gradient function: the node that this pass began with."""
+    assert mode.running is not None
+    return mode.running.root
+
+
 def backward(root: Node, gradient: Any, retain_graph: bool) -> None:
     """Send `gradient` from `root` to every leaf that can be reached.
 
     `pending` maps a node to ``[gradient so far, ours]``, where `ours` says that the engine allocated the array and may
     add to it in place. Any other array may be shared with a second branch, a saved array or the user.
     """
-    with np.errstate(all="ignore"):  # infinities and NaN pass through without a warning
-        _backward(root, gradient, retain_graph)
+    outer = mode.running
+    mode.running = running = _Pass(root, gradient)
+    try:
+        with np.errstate(all="ignore"):  # infinities and NaN pass through without a warning
+            _backward(running.pending, running.queue, retain_graph)
+    finally:
+        mode.running = outer
 
 
-def _backward(root: Node, gradient: Any, retain_graph: bool) -> None:
-    pending: dict[Node, list] = {root: [gradient, False]}
-    queue = [(-root.number, root)]
+def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_graph: bool) -> None:
     while queue:
         _, node = heapq.heappop(queue)
         gy, _ = pending.pop(node)

@@ -5,8 +5,9 @@
 * `ArrayDataset` and `Subset` over arrays and memory maps, and a `DataLoader` for their batches
 * augmentation, batch by batch: `RandomHorizontalFlip`, `RandomCrop`, `RandomRotation`,
   `RandomScale`, `GaussianNoise`, joined by `Compose`
-* preprocessing: `to_float`, `Normalize`, `Standardize`, `channel_stats`, `mean_image`, `split`,
-  `one_hot`
+* preprocessing: `to_float`, `Normalize`, `Standardize`, `Center`, `PCA`, `channel_stats`,
+  `mean_image`, `one_hot`; `FILTERS` and `filter_image`, the fixed filters of image processing
+* splits, seeded and stratified: `split`, `split_indices`, `k_fold`
 
 Everything takes and returns NumPy arrays; images are ``(N, C, H, W)``.
 """
@@ -23,22 +24,27 @@ from nnx.data.augment import (
 from nnx.data.builtin import digits
 from nnx.data.cifar import cifar10, cifar100
 from nnx.data.dataset import ArrayDataset, ImageData, Subset, TensorDataset
+from nnx.data.filters import FILTERS, filter_image
 from nnx.data.folder import image_folder, read_images
 from nnx.data.idx import fashion_mnist, mnist, read_idx
 from nnx.data.loader import DataLoader
 from nnx.data.preprocess import (
+    PCA,
+    Center,
     Normalize,
     Standardize,
     channel_stats,
     mean_image,
     one_hot,
-    split,
-    split_indices,
     to_float,
 )
+from nnx.data.split import k_fold, split, split_indices
 
 __all__ = [
+    "FILTERS",
+    "PCA",
     "ArrayDataset",
+    "Center",
     "Compose",
     "DataLoader",
     "GaussianNoise",
@@ -57,7 +63,9 @@ __all__ = [
     "cifar100",
     "digits",
     "fashion_mnist",
+    "filter_image",
     "image_folder",
+    "k_fold",
     "mean_image",
     "mnist",
     "one_hot",

@@ -12,7 +12,7 @@ import numpy as np
 from nnx import _check
 from nnx.data._raw import Pixels
 from nnx.data.dataset import ImageData
-from nnx.data.preprocess import split_indices
+from nnx.data.split import split_indices
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _GREY = ("1", "L", "LA")

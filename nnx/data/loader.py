@@ -52,6 +52,8 @@ class DataLoader:
     Every other iteration starts at the front: of a new epoch, if the one before has yielded
     anything.
 
+    `shard(rank, ranks)` leaves to each of several processes its part of every batch.
+
     An exception of the data set or the transform reaches the consumer as it is.
 
     >>> loader = DataLoader((np.arange(10.0), np.arange(10)), batch_size=4)
@@ -101,6 +103,26 @@ class DataLoader:
         self._position = 0
         self._resumed = False
         self._run = 0
+        self._rank, self._ranks = 0, 1
+
+    def shard(self, rank: int, ranks: int) -> DataLoader:
+        """From the next iteration on, yield only part `rank` of `ranks` of every batch; returns self.
+
+        `batch_size`, ``len()``, order and state are those of whole batches, the same for any number of ranks: each
+        sample goes to one rank per epoch, and a state that was saved with some number of ranks is the same place for
+        another. Parts differ by one sample at most, and may be empty. With several ranks each has its own `rng` for the
+        transform.
+
+        >>> loader = DataLoader(np.arange(7), batch_size=4)
+        >>> [[x.tolist() for x, in loader.shard(rank, 2)] for rank in (0, 1)]
+        [[[0, 1], [4]], [[2, 3], [5, 6]]]
+        """
+        ranks = _check.integer("DataLoader.shard", "ranks", ranks, 1)
+        rank = _check.integer("DataLoader.shard", "rank", rank, 0)
+        if rank >= ranks:
+            raise ValueError(f"DataLoader.shard: expected rank below ranks {ranks}, got {rank}")
+        self._rank, self._ranks = rank, ranks
+        return self
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -131,7 +153,7 @@ class DataLoader:
         # consumer is in no state of the loader. Of several iterations at a time, the latest one
         # (`run`) keeps the loader's position.
         order = _stream(self.seed, epoch, 0).permutation(len(self.dataset)) if self.shuffle else None
-        produce = partial(self._batch, order, epoch)
+        produce = partial(self._batch, order, epoch, self._rank, self._ranks)
         steps = range(start, len(self))
         if self.prefetch and len(steps) > 1 and not self._is_light():
             batches = _prefetch(produce, steps, self.prefetch)
@@ -158,10 +180,16 @@ class DataLoader:
         row = sum(a.nbytes for a in data.arrays) // len(data)
         return row * self.batch_size <= _LIGHT
 
-    def _batch(self, order: np.ndarray | None, epoch: int, step: int) -> Any:
+    def _batch(self, order: np.ndarray | None, epoch: int, rank: int, ranks: int, step: int) -> Any:
         low = step * self.batch_size
-        high = min(low + self.batch_size, len(self.dataset))
-        indices = np.arange(low, high) if order is None else order[low:high]
+        count = min(self.batch_size, len(self.dataset) - low)
+        low, high = low + count * rank // ranks, low + count * (rank + 1) // ranks
+        if low == high:  # types and shapes of an empty part are those of one sample
+            return _emptied(self._rows(np.array([0]) if order is None else order[:1], epoch, rank, ranks, step))
+        return self._rows(np.arange(low, high) if order is None else order[low:high], epoch, rank, ranks, step)
+
+    def _rows(self, indices: np.ndarray, epoch: int, rank: int, ranks: int, step: int) -> Any:
+        """The batch of these samples, augmented."""
         if self.collate_fn is not None:
             batch = self.collate_fn([self.dataset[int(i)] for i in indices])
         else:
@@ -176,7 +204,7 @@ class DataLoader:
             raise TypeError(
                 f"DataLoader: expected batches to be tuples of arrays for transform, got {type(batch).__name__}"
             )
-        rng = _stream(self.seed, epoch, 1 + step)
+        rng = _stream(self.seed, epoch, 1 + step, *((rank, ranks) if ranks > 1 else ()))
         return (self.transform(batch[0], rng), *batch[1:])
 
     def state_dict(self) -> dict[str, int | bool]:
@@ -252,6 +280,12 @@ def _choose_seed(seed: Any, generator: Any, random: bool) -> int:
     return int(generator.integers(2**63))
 
 
-def _stream(seed: int, epoch: int, number: int) -> np.random.Generator:
-    """Return the independent random stream `number` of an epoch: 0 for the order, 1 + i for batch i."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch, number))))
+def _emptied(batch: Any) -> Any:
+    if isinstance(batch, dict):
+        return {name: a[:0] for name, a in batch.items()}
+    return tuple(a[:0] for a in batch) if isinstance(batch, tuple) else batch[:0]
+
+
+def _stream(seed: int, epoch: int, number: int, *part: int) -> np.random.Generator:
+    """Return the independent random stream `number` of an epoch: 0 for the order, 1 + i for batch i or a part of it."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch, number, *part))))

@@ -1,12 +1,12 @@
-"""Preprocessing: scaling, centring, statistics, splits, one-hot labels.
+"""Preprocessing: scaling, centring, decorrelation, statistics, one-hot labels.
 
-`to_float`, `Normalize` and `Standardize` take (and ignore) a second argument `rng`, so that they
-fit into `nnx.data.Compose` beside the random transforms.
+`to_float` and the objects take (and ignore) a second argument `rng`, so that they fit into
+`nnx.data.Compose` beside the random transforms. What is learned from data is learned by `fit`, from
+the training part alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -136,6 +136,58 @@ def _brief(value: np.ndarray) -> str:
     return repr(value.tolist()) if value.size <= 4 else f"array of shape {value.shape}"
 
 
+class Center:
+    """Subtract the mean of the training data: y = x - mean.
+
+    `per`: "position" takes the mean of each value of a sample (for images the mean image, as for
+    AlexNet); "channel" takes one mean for each channel, dimension 1 of ``(N, C, ...)``, as for VGG.
+    ``Center().fit(x_train)`` sets `mean` (float64; the shape of a sample, or ``(C,)``); calling it
+    transforms floats ``(N, ...)``; `inverse` goes back.
+
+    Errors: RuntimeError when it is called before `fit`; ValueError for no samples or shapes that do
+    not fit; TypeError for integers in the call (`fit` takes any numbers).
+
+    >>> Center().fit([[1.0, 10.0], [3.0, 10.0]])(np.array([[2.0, 12.0]]))
+    array([[0., 2.]])
+    """
+
+    def __init__(self, per: str = "position") -> None:
+        self.per = _check.choice("Center", "per", per, ("position", "channel"))
+        self.mean: np.ndarray | None = None
+
+    def fit(self, x: Any) -> Center:
+        """Take the mean of `x` and return self."""
+        x = _samples("Center", x)
+        self.mean = mean_image(x) if self.per == "position" else channel_stats(x)[0]
+        return self
+
+    def __call__(self, x: Any, rng: object = None) -> np.ndarray:
+        x, mean = self._ready(x)
+        return x - mean
+
+    def inverse(self, y: Any) -> np.ndarray:
+        """Return ``y + mean``."""
+        y, mean = self._ready(y)
+        return y + mean
+
+    def _ready(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
+        if self.mean is None:
+            raise RuntimeError("Center: expected fit(x) before the call, got no mean")
+        x = _floats("Center", x)
+        if self.per == "channel":
+            if x.ndim < 2 or x.shape[1] != len(self.mean):
+                raise ValueError(
+                    f"Center: expected x with {len(self.mean)} channels (dimension 1) as in fit, got shape {x.shape}"
+                )
+            return x, self.mean.reshape(-1, *(1,) * (x.ndim - 2)).astype(x.dtype)
+        if x.shape[1:] != self.mean.shape:
+            raise ValueError(f"Center: expected samples of shape {self.mean.shape} as in fit, got {x.shape[1:]}")
+        return x, self.mean.astype(x.dtype)
+
+    def __repr__(self) -> str:
+        return f"Center(per={self.per!r}, fitted={self.mean is not None})"
+
+
 class Standardize:
     """Give each column mean 0 and standard deviation 1: y = (x - mean) / std; a constant column becomes 0.
 
@@ -192,94 +244,92 @@ class Standardize:
         return f"Standardize(fitted={self.mean is not None})"
 
 
-def split(
-    *arrays: Any,
-    sizes: Sequence[float] = (0.8, 0.2),
-    stratify: Any = None,
-    shuffle: bool = True,
-    seed: int = 0,
-) -> list[Any]:
-    """Split arrays of equal length into parts: training and test, or training, validation and test.
+class PCA:
+    """Turn the data so that its columns are uncorrelated; with `whiten`, give them variance 1 as well.
 
-    Returns one entry per part: a tuple with that part of each array, or the array itself if only
-    one was given. The other arguments are those of `split_indices`.
+    y = (x - mean) @ components.T, and with `whiten` y / sqrt(variance): the covariance of y is
+    diagonal, or the identity. Rows of `components` are the directions of largest variance, in
+    falling order; the largest entry of each is positive.
 
-    Errors: also TypeError for no array and ValueError for arrays of unequal length.
+    `n_components`: how many are kept (None: all; no more than there are columns). ``PCA().fit(x)``
+    takes samples ``(N, ...)``, flattened to D columns, and sets `mean` ``(D,)``, `components`
+    ``(k, D)`` and `variance` ``(k,)`` (divided by N - 1), all float64. The call returns ``(N, k)``;
+    `inverse` returns samples of the shape that `fit` saw, up to what the dropped directions held.
+    Directions without variance become 0 under `whiten`, like the constant columns of `Standardize`.
 
-    >>> x, y = np.arange(20).reshape(10, 2), np.arange(10) % 2
-    >>> (x_train, y_train), (x_test, y_test) = split(x, y, stratify=y)
-    >>> x_train.shape, y_test.tolist()
-    ((8, 2), [1, 0])
+    Errors: RuntimeError when it is called before `fit`; ValueError for fewer than 2 samples, NaN or
+    infinity, too many components, or another shape; TypeError for integers in the call.
+
+    >>> y = PCA().fit([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]])(np.array([[3.0, 6.0]]))
+    >>> y.round(4).tolist()
+    [[4.4721, 0.0]]
     """
-    if not arrays:
-        raise TypeError("split: expected at least one array, got none")
-    held = [np.asarray(a) for a in arrays]
-    if any(a.ndim == 0 for a in held) or len({len(a) for a in held}) > 1:
-        shapes = ", ".join(str(a.shape) for a in held)
-        raise ValueError(f"split: expected arrays of equal length, got shapes {shapes}")
-    parts = split_indices(len(held[0]), sizes, stratify=stratify, shuffle=shuffle, seed=seed)
-    if len(held) == 1:
-        return [held[0][part] for part in parts]
-    return [tuple(a[part] for a in held) for part in parts]
 
+    def __init__(self, n_components: int | None = None, whiten: bool = False) -> None:
+        self.n_components = None if n_components is None else _check.integer("PCA", "n_components", n_components, 1)
+        self.whiten = bool(whiten)
+        self.mean: np.ndarray | None = None
+        self.components: np.ndarray | None = None
+        self.variance: np.ndarray | None = None
+        self._shape: tuple[int, ...] = ()
+        self._scale: np.ndarray | None = None
 
-def split_indices(
-    n: int,
-    sizes: Sequence[float] = (0.8, 0.2),
-    *,
-    stratify: Any = None,
-    shuffle: bool = True,
-    seed: int = 0,
-) -> list[np.ndarray]:
-    """Split the indices 0 to n - 1 into disjoint parts, each in ascending order.
+    def fit(self, x: Any) -> PCA:
+        """Take mean, directions and variances from `x` and return self."""
+        x = _samples("PCA", x)
+        if len(x) < 2:
+            raise ValueError(f"PCA: expected x of at least 2 samples, got shape {x.shape}")
+        columns = x.size // len(x)
+        kept = columns if self.n_components is None else self.n_components
+        if kept > columns:
+            raise ValueError(f"PCA: expected n_components of at most {columns} (the columns of x), got {kept}")
+        mean = mean_image(x).reshape(-1)
+        covariance = np.zeros((columns, columns))
+        for block in _blocks(x):
+            centred = block.reshape(len(block), -1) - mean
+            covariance += centred.T @ centred
+        covariance /= len(x) - 1
+        if not np.isfinite(covariance).all():
+            raise ValueError("PCA: expected x without NaN and infinity, got some")
+        variance, vectors = np.linalg.eigh(covariance)
+        variance, components = variance[::-1].clip(0), vectors.T[::-1]
+        sign = np.sign(np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1))
+        # eigh finds each variance to within some roundings of the largest one
+        none = variance <= columns * np.finfo(np.float64).eps * variance[0]
+        self.mean, self._shape = mean, x.shape[1:]
+        self.components, self.variance = (components * sign)[:kept].copy(), variance[:kept].copy()
+        self._scale = np.where(none, 0.0, 1 / np.sqrt(np.where(none, 1.0, variance)))[:kept]
+        return self
 
-    `sizes`: fractions that add up to 1, or counts that add up to `n`. `stratify`: labels ``(n,)``;
-    each part then holds its share of each class, to within one sample. `shuffle`: draw the members
-    by `seed`; otherwise the parts follow each other (within each class, if stratified). For a
-    memory map, `nnx.data.Subset` with these indices loads nothing.
+    def __call__(self, x: Any, rng: object = None) -> np.ndarray:
+        mean, components, scale = self._ready()
+        x = _floats("PCA", x)
+        if x.shape[1:] != self._shape:
+            raise ValueError(f"PCA: expected samples of shape {self._shape} as in fit, got {x.shape[1:]}")
+        y = (x.reshape(len(x), len(mean)) - mean.astype(x.dtype)) @ components.T.astype(x.dtype)
+        if self.whiten:
+            y *= scale.astype(x.dtype)
+        return y
 
-    Errors: ValueError for sizes that do not add up, for a part without samples, or labels of
-    another length.
-    """
-    n = _check.integer("split", "n", n, 0)
-    ends = _ends(n, sizes)
-    rng = np.random.default_rng(_check.integer("split", "seed", seed, 0))
-    order = rng.permutation(n) if shuffle else np.arange(n)
-    if stratify is not None:
-        labels = np.asarray(stratify)
-        if labels.shape != (n,):
-            raise ValueError(f"split: expected stratify to hold {n} labels, got shape {labels.shape}")
-        # Spread each class evenly over (0, 1); whatever interval is then cut out holds its share of
-        # all classes.
-        _, group, count = np.unique(labels[order], return_inverse=True, return_counts=True)
-        by_class = np.argsort(group, kind="stable")
-        rank = np.empty(n)
-        rank[by_class] = np.concatenate([np.arange(c) for c in count]) if n else 0.0
-        order = order[np.argsort((rank + 0.5) / count[group], kind="stable")]
-    return [np.sort(part) for part in np.split(order, ends[:-1])]
+    def inverse(self, y: Any) -> np.ndarray:
+        """Return the samples whose transform is `y`."""
+        mean, components, scale = self._ready()
+        y = _floats("PCA", y)
+        if y.ndim != 2 or y.shape[1] != len(components):
+            raise ValueError(f"PCA: expected y of shape (N, {len(components)}), got shape {y.shape}")
+        if self.whiten:
+            y = y * np.where(scale > 0, 1 / np.where(scale > 0, scale, 1.0), 0.0).astype(y.dtype)
+        x = y @ components.astype(y.dtype)
+        x += mean.astype(y.dtype)
+        return x.reshape(len(y), *self._shape)
 
+    def _ready(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if self.mean is None or self.components is None or self._scale is None:
+            raise RuntimeError("PCA: expected fit(x) before the call, got no components")
+        return self.mean, self.components, self._scale
 
-def _ends(n: int, sizes: Sequence[float]) -> list[int]:
-    """Return where each part ends."""
-    values = list(sizes)
-    counts = bool(values) and all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in values)
-    kind = "size" if counts else "size as a fraction"
-    for v in values:
-        _check.real("split", kind, v, 0)
-    total = sum(values)
-    if counts and total != n:
-        raise ValueError(f"split: expected sizes that add up to {n}, got {values} (sum {total})")
-    if not counts and not abs(total - 1) <= 1e-9:
-        raise ValueError(f"split: expected sizes that add up to 1 or to {n}, got {values}")
-    sums = np.cumsum(values)
-    ends = [int(end) for end in (sums if counts else np.rint(sums * n))]
-    for i, (low, high) in enumerate(zip([0, *ends], ends, strict=False)):
-        if low == high:
-            raise ValueError(
-                f"split: expected at least one sample in each part, got none in part {i} "
-                f"(sizes {values} of {n} samples)"
-            )
-    return ends
+    def __repr__(self) -> str:
+        return f"PCA(n_components={self.n_components}, whiten={self.whiten}, fitted={self.mean is not None})"
 
 
 def one_hot(labels: Any, num_classes: int | None = None, *, dtype: Any = "float32") -> np.ndarray:

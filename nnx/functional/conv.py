@@ -91,8 +91,15 @@ def conv_nd(
     padding: Any,
     dilation: Any,
     groups: int,
+    relu: bool = False,
+    masked: bool = True,
 ) -> Tensor:
-    """Convolution over n spatial dimensions, for functions and layers; `owner` is for messages."""
+    """Convolution over n spatial dimensions, for functions and layers; `owner` is for messages.
+
+    relu:    return the positive part, with its gradient
+    masked:  with `relu`, whether the gradient is still to be cut off where the result is 0; a max pooling behind it
+             has done so already (nnx/nn/_fusion.py)
+    """
     w = _weight(owner, weight, n)
     x = _window.operand(owner, "input", input, w.dtype)
     b = None if bias is None else _window.operand(owner, "bias", bias, w.dtype)
@@ -119,9 +126,17 @@ def conv_nd(
     if one:
         x = unsqueeze(x, 0)
     be = backend_of(x.data)
-    y = be.conv(x.data, w.data, None if b is None else b.data, stride, pairs, dilation, groups)
-    t = record(y, _conv_grad, (x, w, b), be, x.data, w.data, stride, pairs, dilation, groups)
+    y = be.conv(x.data, w.data, None if b is None else b.data, stride, pairs, dilation, groups, relu)
+    saved = be, x.data, w.data, stride, pairs, dilation, groups
+    if relu and masked:
+        t = record(y, _conv_relu_grad, (x, w, b), y, *saved)
+    else:
+        t = record(y, _conv_grad, (x, w, b), *saved)
     return squeeze(t, 0) if one else t
+
+
+def _conv_relu_grad(needs, gy, y, be, x, w, stride, padding, dilation, groups):
+    return _conv_grad(needs, be.relu_backward(gy, y), be, x, w, stride, padding, dilation, groups)
 
 
 def _conv_grad(needs, gy, be, x, w, stride, padding, dilation, groups):

@@ -1,9 +1,9 @@
 """Dropout: Srivastava et al. (2014), "Dropout: a simple way to prevent neural networks from
 overfitting".
 
-What is kept is scaled up during training ("inverted" dropout), so that evaluation changes nothing.
-Masks depend on the generator and the shape of the input alone, neither on its memory layout nor on
-the number of threads.
+What is kept is scaled up during training ("inverted" dropout), so that evaluation changes nothing;
+`plain_dropout` scales down in evaluation instead. Masks depend on the generator and the shape of
+the input alone, neither on its memory layout nor on the number of threads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nnx.autograd import Tensor, record
 from nnx.backends import backend_of
 from nnx.functional._floats import floats
 
-__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d"]
+__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "plain_dropout"]
 
 # The value that a SELU unit tends to for large negative input: -scale alpha.
 _SELU_FLOOR = -1.7580993408473766
@@ -49,6 +49,42 @@ def dropout_as(owner: str, input: Any, p: float, training: bool, generator: Any 
     if not training or p == 0:
         return x
     return _masked(x, _keep(x.shape, p, generator), p)
+
+
+def plain_dropout(
+    input: Any,
+    p: float = 0.5,
+    training: bool = True,
+    *,
+    generator: Any = None,
+) -> Tensor:
+    """Set each element to 0 with probability `p` in training, and multiply by ``1 - p`` otherwise.
+
+    The first form of dropout: what the next layer gets in evaluation is the mean of what it gets in
+    training. It is `dropout` times ``1 - p`` in both modes, so the two learn the same function, but
+    here evaluation has work to do. Srivastava et al. (2014), section 3.
+
+    training:   whether to drop, or to scale
+    generator:  a `numpy.random.Generator`; None draws from the library's stream (`nnx.manual_seed`)
+
+    >>> plain_dropout([1.0, 2.0], p=0.25, training=False).tolist()
+    [0.75, 1.5]
+    """
+    return plain_dropout_as("plain_dropout", input, p, training, generator)
+
+
+def plain_dropout_as(owner: str, input: Any, p: float, training: bool, generator: Any = None) -> Tensor:
+    """`plain_dropout` for a layer, whose name the messages carry."""
+    p, x = _arguments(owner, input, p)
+    if not training:
+        return x * (1 - p)
+    return x if p == 0 else masked(x, _keep(x.shape, p, generator), 1.0)
+
+
+def masked(x: Tensor, keep: Any, scale: float) -> Tensor:
+    """``scale x`` where the bool array `keep` (it may broadcast) is True, else 0, also for NaN."""
+    be = backend_of(x.data)
+    return record(be.dropout(x.data, keep, scale), _dropout_grad, (x,), be, keep, scale)
 
 
 def dropout1d(
@@ -152,9 +188,7 @@ def _keep(shape: tuple[int, ...], p: float, generator: Any) -> Any:
 
 
 def _masked(x: Tensor, keep: Any, p: float) -> Tensor:
-    scale = 1 / (1 - p) if p < 1 else 0.0
-    be = backend_of(x.data)
-    return record(be.dropout(x.data, keep, scale), _dropout_grad, (x,), be, keep, scale)
+    return masked(x, keep, 1 / (1 - p) if p < 1 else 0.0)
 
 
 def _dropout_grad(needs, gy, be, keep, scale):

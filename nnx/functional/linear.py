@@ -26,16 +26,22 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     return linear_as("linear", input, w, _bias("linear", bias, w))
 
 
-def linear_as(owner: str, input: Any, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`linear` for a layer: messages carry its name, and its parameters agree."""
+def linear_as(owner: str, input: Any, weight: Tensor, bias: Tensor | None, relu: bool = False) -> Tensor:
+    """`linear` for a layer, or with `relu` its positive part: messages carry its name, and its parameters agree."""
     x = cast_input(owner, input, weight.data.dtype)
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"{owner}: expected input with {weight.shape[1]} features in the last dimension, got shape {x.shape}"
         )
     be = backend_of(x.data)
-    y = be.linear(x.data, weight.data, None if bias is None else bias.data)
+    y = be.linear(x.data, weight.data, None if bias is None else bias.data, relu)
+    if relu:
+        return record(y, _linear_relu_grad, (x, weight, bias), y, be, x.data, weight.data)
     return record(y, _linear_grad, (x, weight, bias), be, x.data, weight.data)
+
+
+def _linear_relu_grad(needs, gy, y, be, x, w):
+    return be.linear_backward(be.relu_backward(gy, y), x, w, needs)
 
 
 def _linear_grad(needs, gy, be, x, w):

@@ -67,8 +67,9 @@ def batch_norm_as(
     training: bool,
     momentum: float,
     eps: float,
+    relu: bool = False,
 ) -> Tensor:
-    """`batch_norm` for a layer: messages carry its name, and it has checked the numbers."""
+    """`batch_norm` for a layer, or its positive part: messages carry its name, and it has checked the numbers."""
     x = _input(owner, input, 2)
     channels = x.shape[1]
     w = _parameter(owner, "weight", weight, x, (channels,))
@@ -83,14 +84,27 @@ def batch_norm_as(
         # backward needs them as they are now, and a training step may move them before it
         copy = is_grad_enabled()
         mean, var = mean.astype(x.dtype, copy=copy), var.astype(x.dtype, copy=copy)
-        y = be.batch_norm_infer(x.data, mean, var, w_data, b_data, eps)
-        return record(y, _batch_norm_infer_grad, (x, w, b), be, x.data, mean, var, w_data, eps)
+        y = be.batch_norm_infer(x.data, mean, var, w_data, b_data, eps, relu)
+        saved = be, x.data, mean, var, w_data, eps
+        if relu:
+            return record(y, _batch_norm_infer_relu_grad, (x, w, b), y, *saved)
+        return record(y, _batch_norm_infer_grad, (x, w, b), *saved)
     count = _values_per_channel(owner, x)
-    y, batch_mean, batch_var, rstd = be.batch_norm(x.data, w_data, b_data, eps)
+    y, batch_mean, batch_var, rstd = be.batch_norm(x.data, w_data, b_data, eps, relu)
     if x.size:
         _move(mean, batch_mean, momentum)
         _move(var, batch_var * (count / (count - 1)), momentum)
+    if relu:
+        return record(y, _batch_norm_relu_grad, (x, w, b), y, be, x.data, w_data, batch_mean, rstd)
     return record(y, _batch_norm_grad, (x, w, b), be, x.data, w_data, batch_mean, rstd)
+
+
+def _batch_norm_relu_grad(needs, gy, y, be, *saved):
+    return _batch_norm_grad(needs, be.relu_backward(gy, y), be, *saved)
+
+
+def _batch_norm_infer_relu_grad(needs, gy, y, be, *saved):
+    return _batch_norm_infer_grad(needs, be.relu_backward(gy, y), be, *saved)
 
 
 def _batch_norm_grad(needs, gy, be, x, weight, mean, rstd):

@@ -98,8 +98,13 @@ def max_pool_nd(
     dilation: Any,
     ceil_mode: bool,
     return_indices: bool,
+    of_relu: bool = False,
 ) -> Any:
-    """Max pooling over n spatial dimensions, for functions and layers."""
+    """Max pooling over n spatial dimensions, for functions and layers.
+
+    of_relu: the input is a positive part whose gradient is cut off here, where there are fewer numbers: a maximum of 0
+             passes nothing on (nnx/nn/_fusion.py).
+    """
     x = _window.operand(owner, "input", input)
     one = _window.check_images(owner, x, n)
     kernel, stride, padding = pool_arguments(owner, n, kernel_size, stride, padding)
@@ -112,12 +117,19 @@ def max_pool_nd(
         x = unsqueeze(x, 0)
     be = backend_of(x.data)
     y, index = be.max_pool(x.data, kernel, stride, padding, dilation, ceil_mode)
-    t = record(y, _max_pool_grad, (x,), be, index, x.shape, kernel, stride, padding, dilation)
+    if of_relu:
+        t = record(y, _max_pool_relu_grad, (x,), y, be, index, x.shape, kernel, stride, padding, dilation)
+    else:
+        t = record(y, _max_pool_grad, (x,), be, index, x.shape, kernel, stride, padding, dilation)
     t = squeeze(t, 0) if one else t
     if not return_indices:
         return t
     positions = be.pool_positions(index, sizes, kernel, stride, padding, dilation)
     return t, Tensor(positions[0] if one else positions)
+
+
+def _max_pool_relu_grad(needs, gy, y, be, index, x_shape, kernel, stride, padding, dilation):
+    return _max_pool_grad(needs, be.relu_backward(gy, y), be, index, x_shape, kernel, stride, padding, dilation)
 
 
 def _max_pool_grad(needs, gy, be, index, x_shape, kernel, stride, padding, dilation):

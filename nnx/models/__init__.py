@@ -17,6 +17,7 @@ from nnx.models.densenet import DenseNet, densenet, densenet121
 from nnx.models.googlenet import GoogLeNet, GoogLeNetOutputs, googlenet
 from nnx.models.lenet import LeNet5, lenet5
 from nnx.models.mlp import MLP, mlp
+from nnx.models.pattern import PatternNet, count_layers, parse_pattern, pattern_net
 from nnx.models.resnet import ResNet, resnet18, resnet34, resnet50
 from nnx.models.resnet_cifar import (
     CIFARResNet,
@@ -54,6 +55,7 @@ _BUILDERS: dict[str, Callable[..., Module]] = {
         resnet1202,
         densenet,
         densenet121,
+        pattern_net,
     )
 }
 
@@ -96,16 +98,20 @@ __all__ = [
     "GoogLeNet",
     "GoogLeNetOutputs",
     "LeNet5",
+    "PatternNet",
     "ResNet",
     "alexnet",
     "build",
     "convnet",
+    "count_layers",
     "densenet",
     "densenet121",
     "googlenet",
     "lenet5",
     "mlp",
     "names",
+    "parse_pattern",
+    "pattern_net",
     "resnet110",
     "resnet1202",
     "resnet18",

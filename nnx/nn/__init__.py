@@ -13,3 +13,4 @@ from nnx.nn.loss import *  # noqa: F403
 from nnx.nn.module import Module  # noqa: F401
 from nnx.nn.norm import *  # noqa: F403
 from nnx.nn.pool import *  # noqa: F403
+from nnx.nn.recurrent import *  # noqa: F403

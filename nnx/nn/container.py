@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from nnx.autograd import Parameter
+from nnx.nn._fusion import run
 from nnx.nn.module import Module
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
@@ -89,7 +90,7 @@ class _Ordered(Module):
 
 
 class Sequential(_Ordered):
-    """Modules applied one after the other.
+    """Modules applied one after the other; a convolution, linear or batch norm layer and the ReLU behind it run as one.
 
     args:  modules, or one mapping of names to modules
 
@@ -108,9 +109,7 @@ class Sequential(_Ordered):
             self.add_module(name, module)
 
     def forward(self, input: Any) -> Any:
-        for module in list(self._modules.values()):
-            input = module(input)  # type: ignore[misc]
-        return input
+        return run(list(self._modules.values()), input)
 
 
 class ModuleList(_Ordered):

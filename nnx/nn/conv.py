@@ -96,6 +96,9 @@ class _Conv(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Any) -> Tensor:
+        return self._forward(input)
+
+    def _forward(self, input: Any, relu: bool = False, masked: bool = True) -> Tensor:
         owner, padding = type(self).__name__, self.padding
         if self.padding_mode != "zeros":
             input = self._padded(owner, input)
@@ -110,6 +113,8 @@ class _Conv(Module):
             padding,
             self.dilation,
             self.groups,
+            relu,
+            masked,
         )
 
     def _padded(self, owner: str, input: Any) -> Tensor:

@@ -58,7 +58,10 @@ class Linear(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Any) -> Tensor:
-        return linear_as("Linear", input, self.weight, self.bias)
+        return self._forward(input)
+
+    def _forward(self, input: Any, relu: bool = False) -> Tensor:
+        return linear_as("Linear", input, self.weight, self.bias, relu)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

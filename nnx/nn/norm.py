@@ -137,20 +137,27 @@ class _BatchNorm(_ChannelNorm):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
 
     def forward(self, input: Any) -> Tensor:
+        return self._forward(input)
+
+    def _forward(self, input: Any, relu: bool = False) -> Tensor:
         x = self._checked(input)
         training = self.training
         mean = var = None
         if self.track_running_stats or not training:
             mean, var = self.running_mean, self.running_var
         use_batch = training or (mean is None and var is None)
-        return self._track(x, mean, var, use_batch, training and mean is not None)
+        return self._track(x, mean, var, use_batch, training and mean is not None, relu)
 
-    def _track(self, x: Tensor, mean: Any, var: Any, use_batch: bool, tracks: bool) -> Tensor:
+    def _track(self, x: Tensor, mean: Any, var: Any, use_batch: bool, tracks: bool, relu: bool = False) -> Tensor:
         """Normalise; where the running averages move, count the batch afterwards."""
         momentum = self.momentum
         if momentum is None:
             momentum = 1.0 / (int(self.num_batches_tracked) + 1) if tracks else 0.0
-        y = self._normalize(x, mean, var, use_batch, momentum)
+        if relu:
+            weight, bias, name = self.weight, self.bias, type(self).__name__
+            y = F.batch_norm_as(name, x, mean, var, weight, bias, use_batch, momentum, self.eps, relu)
+        else:
+            y = self._normalize(x, mean, var, use_batch, momentum)
         if tracks:
             self.num_batches_tracked[...] += 1
         return y

@@ -58,6 +58,9 @@ class _MaxPool(Module):
         self.ceil_mode = bool(ceil_mode)
 
     def forward(self, input: Any) -> Any:
+        return self._forward(input)
+
+    def _forward(self, input: Any, of_relu: bool = False) -> Any:
         return max_pool_nd(
             type(self).__name__,
             self._n,
@@ -68,6 +71,7 @@ class _MaxPool(Module):
             self.dilation,
             self.ceil_mode,
             self.return_indices,
+            of_relu,
         )
 
     def extra_repr(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx.autograd import Tensor, record
+from nnx.autograd import Tensor, engine, record
 
 
 def leaf(*values, dtype=np.float64):
@@ -562,3 +562,67 @@ def test_nonfinite_gradients_pass_without_a_warning():
     x = leaf(0.0, 1.0)
     x.sqrt().sum().backward()
     np.testing.assert_array_equal(x.grad, [np.inf, 0.5])
+
+
+# -- functions that are called on the way ----------------------------------------------------------
+
+
+def _calling(calls, number, text):
+    """An identity whose gradient function has `text` noted after the node `number`."""
+
+    def grad(needs, gy):
+        engine.call_after(number(), lambda: calls.append(text))
+        return (gy,)
+
+    return lambda x: record(x.data, grad, (x,))
+
+
+def test_call_after_comes_when_the_nodes_are_done():
+    x, z = leaf(1.0), leaf(1.0)
+    calls = []
+    y = record(x.data * 2, lambda needs, gy: calls.append("first node") or (gy * 2,), (x,))
+    early = y._node.number
+    later = record(z.data * 3, lambda needs, gy: calls.append("second node") or (gy * 3,), (z,))
+    total = (y + later).sum()
+    total = _calling(calls, lambda: 0, "end")(total)
+    total = _calling(calls, lambda: early + 1, "between")(total)
+    total = _calling(calls, lambda: early, "after the first")(total)
+    total = _calling(calls, lambda: 0, "end")(total)
+    total.backward()
+    assert calls[:1] == ["second node"] and calls[-2:] == ["end", "end"]
+    assert calls.index("between") < calls.index("first node") < calls.index("after the first")
+    assert (x.grad[0], z.grad[0]) == (2, 3)
+    assert engine.mode.running is None
+
+
+def test_call_after_runs_in_every_pass_and_not_after_a_failure():
+    calls = []
+    x = leaf(1.0)
+    y = _calling(calls, lambda: 0, "end")(x * 2).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    assert calls == ["end", "end"]
+
+    def fail(needs, gy):
+        raise ValueError("planted")
+
+    y = _calling(calls, lambda: 0, "end")(record(x.data, fail, (x,))).sum()
+    with pytest.raises(ValueError, match="planted"):
+        y.backward()
+    assert calls == ["end", "end"] and engine.mode.running is None
+
+
+def test_running_root_is_the_pass_of_this_thread():
+    seen = []
+    x = leaf(1.0)
+
+    def grad(needs, gy):
+        seen.append(engine.running_root())
+        inner = (leaf(2.0) * 3).sum()
+        inner.backward()  # a pass inside a pass
+        seen.append(engine.running_root())
+        return (gy,)
+
+    y = record(x.data, grad, (x,)).sum()
+    y.backward()
+    assert seen == [y._node, y._node]

@@ -32,7 +32,13 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
     ("AdamW", {}),
     ("AdamW", {"lr": 0.1, "amsgrad": True, "weight_decay": 0.05, "maximize": True}),
 ]
+# what PyTorch has not: the tests of all optimizers take these too
+OWN: list[tuple[str, dict[str, Any]]] = [
+    ("Adam", {"bias_correction": False}),
+    ("Adam", {"lr": 0.1, "bias_correction": False, "amsgrad": True, "weight_decay": 0.05, "maximize": True}),
+]
 IDS = [f"{name}-{'-'.join(options) or 'default'}" for name, options in ROWS]
+EVERY_ID = [f"{name}-{'-'.join(options) or 'default'}" for name, options in ROWS + OWN]
 
 # a scalar, nothing at all, and more than one block of the kernels are among the parameters
 SHAPES = [(5, 3), (7,), (), (2, 3, 4), (0, 4), (9001,)]

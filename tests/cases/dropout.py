@@ -31,4 +31,8 @@ CASES = [
     _dropout("dropout2d", (5, 3, 4, 2), (16, 9, 17, 33)),
     _dropout("dropout3d", (5, 3, 2, 2, 3)),
     _dropout("alpha_dropout", (5, 7), (64, 1031)),
+    _dropout("plain_dropout", (5, 7), (64, 1031)),
+    Case(
+        "plain_dropout-evaluation", lambda x: F.plain_dropout(x, 0.4, False), normal((5, 7)), "PyTorch has no such form"
+    ),
 ]

@@ -505,3 +505,93 @@ def test_repr():
     assert repr(DataLoader(np.zeros(5), 2, seed=1)) == (
         "DataLoader(ArrayDataset(float64 (5,)), batch_size=2, shuffle=False, drop_last=False, seed=1, prefetch=2)"
     )
+
+
+# -- shares of several processes -------------------------------------------------------------------
+
+
+def shares(ranks, build, epochs=1):
+    """What each rank reads, batch by batch."""
+    found = []
+    for rank in range(ranks):
+        loader = build().shard(rank, ranks)
+        found.append([[x.tolist() for x, *_ in loader] for _ in range(epochs)])
+    return found
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5, 16])
+@pytest.mark.parametrize("n", [0, 1, 4, 23])
+def test_shares_put_together_are_the_batches_of_one_process(ranks, n):
+    def build():
+        return DataLoader((np.arange(n), np.arange(n)), 7, shuffle=True, seed=3)
+
+    found = shares(ranks, build, epochs=2)
+    loader = build()
+    for epoch in range(2):
+        for step, (x, _) in enumerate(loader):
+            parts = [found[rank][epoch][step] for rank in range(ranks)]
+            assert sum(parts, []) == x.tolist()
+            assert max(map(len, parts)) - min(map(len, parts)) <= 1
+        assert all(len(found[rank][epoch]) == len(loader) for rank in range(ranks))
+
+
+def test_a_state_is_the_same_place_for_any_number_of_ranks():
+    def build():
+        return DataLoader(np.arange(20), 6, shuffle=True, seed=3)
+
+    whole = build()
+    it = iter(whole)
+    next(it), next(it)
+    rest = [x.tolist() for (x,) in it]
+    parts = []
+    for rank in range(3):
+        two = build().shard(0, 2)
+        it = iter(two)
+        next(it), next(it)
+        three = build().shard(rank, 3)
+        three.load_state_dict(two.state_dict())
+        parts.append([x.tolist() for (x,) in three])
+    assert [sum(step, []) for step in zip(*parts, strict=True)] == rest
+
+
+def test_an_empty_share_has_the_types_of_the_others():
+    x, y = np.zeros((3, 2, 2), np.float32), np.zeros(3, np.int16)
+
+    def jitter(x, rng):
+        return (x + rng.standard_normal(x.shape)).astype(np.float64)
+
+    class Items:
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, i):
+            return x[i], y[i]
+
+    for dataset in ((x, y), Items()):
+        (a, b), *_ = DataLoader(dataset, 2, seed=0, transform=jitter).shard(0, 3)
+        assert (a.shape, a.dtype, b.shape, b.dtype) == ((0, 2, 2), np.float64, (0,), np.int16)
+    batch = next(iter(DataLoader(Items(), 2, collate_fn=lambda s: {"x": np.stack([v for v, _ in s])}).shard(0, 3)))
+    assert batch["x"].shape == (0, 2, 2)
+
+
+def test_ranks_augment_differently_and_one_rank_as_always():
+    def noise(x, rng):
+        return rng.standard_normal(len(x))
+
+    def build():
+        return DataLoader(np.zeros(8), 8, seed=0, transform=noise)
+
+    whole, again = next(iter(build()))[0], next(iter(build().shard(0, 1)))[0]
+    np.testing.assert_array_equal(whole, again)
+    first, second = (next(iter(build().shard(rank, 2)))[0] for rank in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+def test_arguments_of_shard():
+    loader = DataLoader(np.arange(3))
+    with pytest.raises(ValueError, match=r"DataLoader.shard: expected rank below ranks 2, got 2"):
+        loader.shard(2, 2)
+    with pytest.raises(ValueError, match=r"DataLoader.shard: expected ranks to be an integer >= 1, got 0"):
+        loader.shard(0, 0)
+    with pytest.raises(ValueError, match=r"DataLoader.shard: expected rank to be an integer >= 0, got -1"):
+        loader.shard(-1, 2)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from nnx.data import (
+    PCA,
+    Center,
     Compose,
     Normalize,
     Standardize,
@@ -13,8 +13,6 @@ from nnx.data import (
     mean_image,
     one_hot,
     preprocess,
-    split,
-    split_indices,
     to_float,
 )
 
@@ -137,85 +135,124 @@ def test_nan_is_passed_on():
     assert np.isnan(channel_stats(x)[0][1])
 
 
-# --------------------------------------------------------------------------------------- split
+# ---------------------------------------------------------------------------------- centring, PCA
 
 
-def test_split_of_arrays():
-    x, y = np.arange(40).reshape(20, 2), np.arange(20)
-    (xa, ya), (xb, yb), (xc, yc) = split(x, y, sizes=(0.5, 0.25, 0.25), seed=3)
-    assert (len(xa), len(xb), len(xc)) == (10, 5, 5)
-    assert sorted([*ya, *yb, *yc]) == list(range(20))
-    np.testing.assert_array_equal(xa[:, 0], 2 * ya)
-    one, two = split(y, sizes=(15, 5), shuffle=False)
-    assert one.tolist() == list(range(15)) and two.tolist() == list(range(15, 20))
-    np.testing.assert_array_equal(split(y, seed=3)[1], split(y, seed=3)[1])
-    assert split(y, seed=3)[1].tolist() != split(y, seed=4)[1].tolist()
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_center(dtype):
+    x = to_float(IMAGES, dtype=dtype)
+    before = x.copy()
+    image, channel = Center().fit(x), Center("channel").fit(x)
+    assert image.mean.shape == (3, 4, 5) and channel.mean.shape == (3,)
+    tolerance = 1e-6 if dtype == np.float32 else 1e-15
+    np.testing.assert_allclose(image(x).mean(axis=0), 0, atol=tolerance)
+    np.testing.assert_allclose(channel(x).mean(axis=(0, 2, 3)), 0, atol=tolerance)
+    np.testing.assert_array_equal(channel(x), Normalize(channel.mean)(x))
+    for center in (image, channel):
+        assert center(x).dtype == dtype
+        np.testing.assert_allclose(center.inverse(center(x)), x, atol=tolerance)
+    np.testing.assert_array_equal(x, before)
+    np.testing.assert_array_equal(Compose([to_float, Center().fit(to_float(IMAGES))])(IMAGES, None).shape, x.shape)
+    assert repr(channel) == "Center(per='channel', fitted=True)"
 
 
-@given(
-    st.lists(st.integers(0, 4), min_size=4, max_size=60),
-    st.lists(st.integers(1, 10), min_size=1, max_size=4),
-    st.booleans(),
-    st.integers(0, 5),
-)
-@settings(deadline=None)
-def test_stratified_split(labels, weights, shuffle, seed):
-    labels, n = np.array(labels), len(labels)
-    fractions = np.array(weights) / sum(weights)
-    try:
-        parts = split_indices(n, fractions, stratify=labels, shuffle=shuffle, seed=seed)
-    except ValueError as error:
-        assert "expected at least one sample in each part" in str(error)
-        return
-    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(n))
-    for part, f in zip(parts, fractions, strict=True):
-        assert (np.diff(part) > 0).all()
-        assert abs(len(part) - f * n) <= 1
-        got = np.bincount(labels[part], minlength=5)
-        # Each end of a part may cut a class one sample off its share.
-        assert (np.abs(got - f * np.bincount(labels, minlength=5)) <= 2).all()
+def test_center_errors():
+    with pytest.raises(ValueError, match="Center: expected per to be one of 'position', 'channel', got 'pixel'"):
+        Center("pixel")
+    with pytest.raises(RuntimeError, match=r"Center: expected fit\(x\) before the call, got no mean"):
+        Center()(np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"Center: expected samples of shape \(3, 4, 5\) as in fit, got \(3, 4\)"):
+        Center().fit(IMAGES)(np.zeros((2, 3, 4)))
+    with pytest.raises(ValueError, match=r"Center: expected x with 3 channels .* got shape \(2, 4\)"):
+        Center("channel").fit(IMAGES)(np.zeros((2, 4)))
+    with pytest.raises(TypeError, match="Center: expected x to hold floats, got uint8"):
+        Center().fit(IMAGES)(IMAGES)
+    with pytest.raises(ValueError, match="Center: expected x of shape"):
+        Center().fit(np.zeros((0, 3)))
 
 
-def test_stratified_split_is_exact_where_it_can_be():
-    labels = np.repeat([0, 1, 2], [50, 30, 20])
-    train, validation, test = split_indices(100, (0.6, 0.2, 0.2), stratify=labels)
-    assert np.bincount(labels[train]).tolist() == [30, 18, 12]
-    assert np.bincount(labels[validation]).tolist() == [10, 6, 4]
-    assert np.bincount(labels[test]).tolist() == [10, 6, 4]
-    # A class of one sample goes where most of its share lies.
-    lonely = np.array([0] + [1] * 9)
-    assert 0 in split_indices(10, (0.8, 0.2), stratify=lonely)[0]
-    assert 0 in split_indices(10, (0.2, 0.8), stratify=lonely)[1]
-    names = np.array(["a", "b"])[labels % 2]
-    assert len(split_indices(100, stratify=names)[1]) == 20
+def mixed(n=200, columns=5):
+    """Correlated columns of very different size."""
+    rng = np.random.default_rng(3)
+    return rng.standard_normal((n, columns)) @ rng.standard_normal((columns, columns)) * 3 + rng.standard_normal(
+        columns
+    )
 
 
-@pytest.mark.parametrize(
-    ("n", "sizes", "text"),
-    [
-        (10, (0.5, 0.4), r"sizes that add up to 1 or to 10, got \[0\.5, 0\.4\]"),
-        (10, (5, 4), r"sizes that add up to 10, got \[5, 4\] \(sum 9\)"),
-        (10, (), "add up to 1 or to 10, got"),
-        (10, (1.5, -0.5), r"size as a fraction to be a number in \[0, inf\), got -0\.5"),
-        (10, (11, -1), r"size to be a number in \[0, inf\), got -1"),
-        (10, (0.99, 0.01), "at least one sample in each part, got none in part 1"),
-        (0, (0.8, 0.2), "at least one sample in each part, got none in part 0"),
-        (10, (np.nan, 0.2), "size as a fraction to be a number"),
-        (-1, (0.8, 0.2), "n to be an integer >= 0, got -1"),
-    ],
-)
-def test_split_errors(n, sizes, text):
-    with pytest.raises(ValueError, match=f"split: expected .*{text}"):
-        split_indices(n, sizes)
+def test_pca_decorrelates_and_whitens():
+    x = mixed()
+    before = x.copy()
+    pca, white = PCA().fit(x), PCA(whiten=True).fit(x)
+    # 200 samples in float64: the covariance is exact to some 1e-14 of its largest entry
+    np.testing.assert_allclose(np.cov(pca(x).T), np.diag(pca.variance), atol=1e-10)
+    np.testing.assert_allclose(np.cov(white(x).T), np.eye(5), atol=1e-10)
+    assert (np.diff(pca.variance) < 0).all()
+    np.testing.assert_allclose(pca.components @ pca.components.T, np.eye(5), atol=1e-12)
+    for fitted in (pca, white):
+        np.testing.assert_allclose(fitted.inverse(fitted(x)), x, atol=1e-10)
+        assert fitted(x.astype(np.float32)).dtype == np.float32
+    np.testing.assert_array_equal(x, before)
+    assert repr(white) == "PCA(n_components=None, whiten=True, fitted=True)"
 
 
-def test_more_split_errors():
-    with pytest.raises(TypeError, match="split: expected at least one array, got none"):
-        split()
-    with pytest.raises(ValueError, match=r"split: expected arrays of equal length, got .*\(4,\)"):
-        split(np.zeros(3), np.zeros(4))
-    with pytest.raises(ValueError, match=r"expected stratify to hold 3 labels, got shape \(4,\)"):
-        split(np.zeros(3), stratify=np.zeros(4))
+def test_pca_keeps_the_largest_directions():
+    x = mixed(columns=6)
+    whole, part = PCA().fit(x), PCA(2).fit(x)
+    np.testing.assert_allclose(part(x), whole(x)[:, :2], rtol=1e-12)
+    lost = ((part.inverse(part(x)) - x) ** 2).sum() / (len(x) - 1)
+    np.testing.assert_allclose(lost, whole.variance[2:].sum(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("block", [1, 70, 1 << 20])
+def test_pca_of_images_reads_in_blocks(monkeypatch, block):
+    monkeypatch.setattr(preprocess, "_BLOCK", block)
+    x = to_float(IMAGES, dtype="float64")
+    pca = PCA(4).fit(IMAGES)
+    assert pca(x).shape == (9, 4) and pca.inverse(pca(x)).shape == x.shape
+    np.testing.assert_allclose(pca.variance, PCA(4).fit(x * 255).variance, rtol=1e-10)
+
+
+def test_whitening_leaves_directions_without_variance_at_zero():
+    x = mixed(50, 3)
+    x = np.column_stack([x, np.full(50, 7.0), x[:, 0] + x[:, 1]])  # a constant column, a dependent one
+    white = PCA(whiten=True).fit(x)
+    y = white(x)
+    np.testing.assert_allclose(np.cov(y.T), np.diag([1, 1, 1, 0, 0]), atol=1e-10)
+    np.testing.assert_allclose(white.inverse(y), x, atol=1e-10)
+    constant = PCA(whiten=True).fit(np.ones((4, 2)))
+    assert (constant(np.full((1, 2), 3.0)) == 0).all()
+
+
+def test_pca_equals_scikit_learn():
+    decomposition = pytest.importorskip("sklearn.decomposition")
+    x = mixed()
+    for whiten in (False, True):
+        theirs = decomposition.PCA(3, whiten=whiten).fit(x)
+        ours = PCA(3, whiten).fit(x)
+        sign = np.sign((theirs.components_ * ours.components).sum(axis=1))
+        np.testing.assert_allclose(ours.components, theirs.components_ * sign[:, None], atol=1e-10)
+        np.testing.assert_allclose(ours.variance, theirs.explained_variance_, rtol=1e-10)
+        np.testing.assert_allclose(ours(x), theirs.transform(x) * sign, atol=1e-9)
+
+
+def test_pca_errors():
+    x = mixed(10, 3)
+    with pytest.raises(RuntimeError, match=r"PCA: expected fit\(x\) before the call"):
+        PCA()(x)
+    with pytest.raises(ValueError, match=r"PCA: expected x of at least 2 samples, got shape \(1, 3\)"):
+        PCA().fit(x[:1])
+    with pytest.raises(ValueError, match=r"PCA: expected n_components of at most 3 \(the columns of x\), got 4"):
+        PCA(4).fit(x)
+    with pytest.raises(ValueError, match="PCA: expected n_components to be an integer >= 1, got 0"):
+        PCA(0)
+    with pytest.raises(ValueError, match="PCA: expected x without NaN and infinity"):
+        PCA().fit([[1.0, np.nan], [2.0, 3.0]])
+    with pytest.raises(ValueError, match=r"PCA: expected samples of shape \(3,\) as in fit, got \(2,\)"):
+        PCA().fit(x)(x[:, :2])
+    with pytest.raises(ValueError, match=r"PCA: expected y of shape \(N, 2\), got shape \(10, 3\)"):
+        PCA(2).fit(x).inverse(x)
+    with pytest.raises(TypeError, match="PCA: expected x to hold floats, got int64"):
+        PCA().fit(x)(np.ones((2, 3), int))
 
 
 # ------------------------------------------------------------------------------------- one-hot

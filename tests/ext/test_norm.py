@@ -64,14 +64,27 @@ def test_moments_and_normalize(level, shape, dtype, rng):
     np.testing.assert_allclose(mean, exact_mean[0], rtol=0, atol=ATOL[dtype] * 4)
     np.testing.assert_allclose(var, exact_var[0], rtol=0, atol=ATOL[dtype] * 20)
     y, e = guarded(shape, dtype)
-    norm.normalize(x, y, mean, var, w, b, rstd, 1e-5, 1)
+    norm.normalize(x, y, mean, var, w, b, rstd, 1e-5, False, 1)
     # a single row has variance 0, and a rounding of its mean is divided by sqrt(eps)
     atol = ATOL[dtype] * (8 if rows > 5 else 4000)
     np.testing.assert_allclose(y, z * w + b, rtol=0, atol=atol)
     np.testing.assert_allclose(rstd, 1 / np.sqrt(exact_var[0] + 1e-5), rtol=1e-4)
-    norm.normalize(x, y, mean, var, None, None, rstd, 1e-5, 1)
+    norm.normalize(x, y, mean, var, None, None, rstd, 1e-5, False, 1)
     np.testing.assert_allclose(y, z, rtol=0, atol=atol)
     assert all(intact() for intact in (a, c, d, e))
+
+
+@each_dtype
+@each_matrix
+def test_positive_part(level, shape, dtype, rng):
+    """With relu=True the result is that of relu(normalize), bit for bit, NaN included."""
+    x = rng.standard_normal(shape).astype(dtype)
+    x.flat[0] = np.nan
+    mean, var, w, b = np.abs(rng.standard_normal((4, shape[1]))).astype(dtype)
+    plain, positive, rstd = np.empty_like(x), np.empty_like(x), np.empty_like(mean)
+    norm.normalize(x, plain, mean, var, w, b, rstd, 1e-5, False, 2)
+    norm.normalize(x, positive, mean, var, w, b, rstd, 1e-5, True, 2)
+    np.testing.assert_array_equal(positive, np.where(plain <= 0, 0, plain))
 
 
 @each_dtype
@@ -111,7 +124,7 @@ def test_same_bits_for_any_number_of_threads(level, dtype, rng):
             mean, var, rstd, gw, gb = np.empty((5, shape[1]), dtype)
             y, gx = np.empty((2, *shape), dtype)
             norm.moments(x, mean, var, threads)
-            norm.normalize(x, y, mean, var, mean, var, rstd, 1e-5, threads)
+            norm.normalize(x, y, mean, var, mean, var, rstd, 1e-5, False, threads)
             norm.normalize_backward(gy, x, gx, mean, rstd, var, gw, gb, True, threads)
             results.append(b"".join(a.tobytes() for a in (mean, var, rstd, y, gx, gw, gb)))
         assert len(set(results)) == 1
@@ -216,12 +229,13 @@ def frozen(a):
         (lambda: norm.moments(X, frozen(V), V, 1), ValueError, "moments: expected mean to be writeable"),
         (lambda: norm.moments(X, V, V, 0), ValueError, "moments: expected num_threads to be at least 1"),
         (lambda: norm.moments(X.astype(int), V, V, 1), TypeError, "moments: expected x to be float32 or float64"),
-        (lambda: norm.normalize(X, X[:3], V, V, None, None, V, 1e-5, 1), ValueError,
+        (lambda: norm.normalize(X, X[:3], V, V, None, None, V, 1e-5, False, 1), ValueError,
          "normalize: expected y with 12 elements"),
-        (lambda: norm.normalize(X, X, V, V, np.ones(4), None, V, 1e-5, 1), ValueError,
+        (lambda: norm.normalize(X, X, V, V, np.ones(4), None, V, 1e-5, False, 1), ValueError,
          "normalize: expected weight with 3 elements"),
-        (lambda: norm.normalize(X, X, V, V, None, F32[0], V, 1e-5, 1), TypeError, "expected bias to be float64"),
-        (lambda: norm.normalize(X, frozen(X), V, V, None, None, V, 1e-5, 1), ValueError, "expected y to be writeable"),
+        (lambda: norm.normalize(X, X, V, V, None, F32[0], V, 1e-5, False, 1), TypeError, "expected bias to be float64"),
+        (lambda: norm.normalize(X, frozen(X), V, V, None, None, V, 1e-5, False, 1), ValueError,
+         "expected y to be writeable"),
         (lambda: norm.normalize_backward(X[:2], X, X, V, V, None, None, None, True, 1), ValueError,
          "normalize_backward: expected gy with 12 elements"),
         (lambda: norm.normalize_backward(X, X, None, V, V, None, np.ones(2), None, True, 1), ValueError,

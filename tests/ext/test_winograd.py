@@ -90,6 +90,24 @@ def test_the_error_of_positive_images_is_bounded_by_their_size():
     assert np.abs(y - expected).max() < PROMISE * np.sqrt(np.mean(scale**2))
 
 
+def test_the_error_at_512_channels_and_224x224():
+    """The largest case that is promised, forward and data gradient; the exact result is computed for some rows."""
+    rng = np.random.default_rng(6)
+    x = last(rng.standard_normal((1, 512, 224, 224)).astype(np.float32))
+    w = (rng.standard_normal((16, 512, 3, 3)) * np.sqrt(2 / (9 * 512))).astype(np.float32)
+    turned = np.ascontiguousarray(w[:, :, ::-1, ::-1].swapaxes(0, 1))  # whose data gradient is the same convolution
+    y, gx = empty_last((1, 16, 224, 224)), empty_last((1, 16, 224, 224))
+    winograd.forward(x, w, None, y, (1, 1), False, 2)
+    winograd.data_grad(x, turned, gx, (1, 1), 2)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))).astype(np.float64)
+    for start in (0, 110, 218):
+        rows = slice(start, start + 6)
+        strip = padded[:, :, start : start + 8]
+        expected = BASE.conv(strip, w.astype(np.float64), None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+        assert worst_error(y[:, :, rows], expected) < PROMISE
+        assert worst_error(gx[:, :, rows], expected) < PROMISE
+
+
 def test_the_number_of_threads_does_not_change_the_bits(level, rng):
     x = rng.standard_normal((5, 20, 17, 19)).astype(np.float32)
     w = rng.standard_normal((36, 20, 3, 3)).astype(np.float32)

@@ -217,3 +217,23 @@ def test_errors(name, change, error, message):
 def test_wrong_rank(name, shape, form, training):
     with pytest.raises(ValueError, match=f"{name}: expected input of shape {form}, got shape"):
         call(name, np.ones(shape), training=training)
+
+
+# -- plain dropout ---------------------------------------------------------------------------------
+
+
+def test_plain_dropout_is_dropout_times_the_keeping_probability():
+    x = generator().standard_normal((40, 30))
+    plain = F.plain_dropout(x, 0.3, generator=generator(1)).data
+    np.testing.assert_allclose(plain, F.dropout(x, 0.3, generator=generator(1)).data * 0.7, rtol=1e-15)
+    np.testing.assert_allclose(F.plain_dropout(x, 0.3, False).data, x * 0.7, rtol=1e-15)
+    assert F.plain_dropout(x.astype(np.float32), 0.3, False).dtype == np.float32
+    assert (F.plain_dropout(x, 1.0).data == 0).all() and (F.plain_dropout(x, 1.0, False).data == 0).all()
+    np.testing.assert_array_equal(F.plain_dropout(x, 0.0).data, x)
+
+
+def test_plain_dropout_errors():
+    with pytest.raises(ValueError, match=r"plain_dropout: expected p to be a number in \[0, 1\], got 1\.5"):
+        F.plain_dropout(np.ones(3), 1.5)
+    with pytest.raises(TypeError, match="plain_dropout: expected input of dtype float32 or float64"):
+        F.plain_dropout(nnx.Tensor(np.ones(3, int)))

@@ -25,7 +25,10 @@ MAY_IMPORT = {
     "models": GROUND | {"backends", "autograd", "functional", "nn"},
     "optim": GROUND | {"backends", "autograd"},
 }
-LEAVES = {"data", "train", "io", "cli", "testing", "config", "cuda", "__main__"}
+LEAVES = {
+    "data", "train", "io", "cli", "testing", "config", "cuda", "classic", "course", "diagnose", "distributed", "graph",
+    "viz", "__main__",
+}  # fmt: skip
 
 
 def room(path: Path) -> str:

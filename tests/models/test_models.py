@@ -53,6 +53,7 @@ COUNTS = [
     ("resnet1202", {"shortcut": "A"}, 19_421_274),
     ("densenet121", {}, 7_978_856),
     ("densenet", {}, 7_978_856),
+    ("pattern_net", {}, 204_570),
 ]
 
 

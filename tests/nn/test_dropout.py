@@ -8,6 +8,7 @@ import pytest
 import nnx
 import nnx.functional as F
 from nnx import nn
+from nnx.testing import gradcheck
 
 LAYERS = [
     (nn.Dropout, F.dropout, (50, 20)),
@@ -63,3 +64,82 @@ def test_same_seed_same_training_step():
         net(x).sum().backward()
         results.append(x.grad.tobytes())
     assert results[0] == results[1]
+
+
+def test_plain_dropout(rng):
+    x = rng.standard_normal((50, 20)).astype(np.float32)
+    layer = nn.PlainDropout(0.3)
+    nnx.manual_seed(5)
+    y = layer(x).data
+    np.testing.assert_array_equal(y, F.plain_dropout(x, 0.3, generator=np.random.default_rng(5)).data)
+    np.testing.assert_array_equal(layer.eval()(x).data, x * np.float32(0.7))
+    assert repr(layer) == "PlainDropout(p=0.3)"
+    with pytest.raises(ValueError, match=r"PlainDropout: expected p to be a number in \[0, 1\], got -1"):
+        nn.PlainDropout(-1)
+
+
+@pytest.mark.parametrize("units", [(6,), (7,), (3, 2, 2)])
+def test_alternating_dropout_trains_each_unit_once_in_a_pair(units):
+    nnx.manual_seed(0)
+    layer = nn.AlternatingDropout()
+    x = np.ones((4, *units), np.float32)
+    masks = []
+    for _ in range(10):
+        first, second = layer(x).data, layer(x).data
+        np.testing.assert_array_equal(first + second, x)
+        assert (first == first[0]).all(), "the whole batch shares a mask"
+        assert first[0].sum() == np.prod(units) // 2
+        masks.append(first[0].tobytes())
+    assert len(set(masks)) > 1
+    np.testing.assert_array_equal(layer.eval()(x).data, x / 2)
+
+
+def test_alternating_dropout_has_the_gradient_of_its_mask():
+    layer = nn.AlternatingDropout()
+    x = nnx.Tensor(np.ones((2, 6)), requires_grad=True)
+    y = layer(x)
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, y.data)
+
+
+def test_alternating_dropout_begins_anew():
+    nnx.manual_seed(0)
+    layer = nn.AlternatingDropout()
+    layer(np.ones((2, 6)))
+    with pytest.raises(
+        ValueError, match=r"AlternatingDropout: expected units \(6,\) as in the first call .* got \(5,\)"
+    ):
+        layer(np.ones((2, 5)))
+    layer.reset()
+    assert layer(np.ones((2, 5))).shape == (2, 5)
+    with pytest.raises(ValueError, match=r"AlternatingDropout: expected input of shape \(N, units\.\.\.\), got shape"):
+        layer(np.ones(5))
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Dropout(0.3), nn.AlphaDropout(0.3), nn.PlainDropout(0.3), nn.AlternatingDropout()]
+)
+def test_layers_say_whether_they_draw_noise(layer):
+    assert layer.draws_noise
+    assert not layer.eval().draws_noise
+
+
+def test_dropout_of_nothing_or_of_all_is_no_noise():
+    for p in (0, 1):
+        assert not nn.Dropout(p).draws_noise and not nn.PlainDropout(p).draws_noise
+
+
+def test_a_pair_of_halves_survives_a_checkpoint():
+    nnx.manual_seed(0)
+    x = np.ones((2, 9))
+    layer, other = nn.AlternatingDropout(), nn.AlternatingDropout()
+    first = layer(x).data
+    other.load_state_dict(layer.state_dict())
+    np.testing.assert_array_equal(first + other(x).data, x)
+    np.testing.assert_array_equal(first + layer(x).data, x)
+    assert int(layer.pair) == int(other.pair) == -1
+
+
+def test_alternating_dropout_is_repeatable_for_gradcheck():
+    layer = nn.AlternatingDropout()
+    gradcheck(layer, np.random.default_rng(0).standard_normal((2, 5)), module=layer)

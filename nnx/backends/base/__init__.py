@@ -13,10 +13,12 @@ from nnx.backends.base.dropout import DropoutOps
 from nnx.backends.base.embedding import EmbeddingOps
 from nnx.backends.base.gemm import GemmOps
 from nnx.backends.base.loss import LossOps
+from nnx.backends.base.neighbors import NeighborsOps
 from nnx.backends.base.norm import NormOps
 from nnx.backends.base.optim import OptimOps
 from nnx.backends.base.pad import PadOps
 from nnx.backends.base.pool import PoolOps
+from nnx.backends.base.recurrent import RecurrentOps
 
 
 class Backend(
@@ -26,10 +28,12 @@ class Backend(
     EmbeddingOps,
     GemmOps,
     LossOps,
+    NeighborsOps,
     NormOps,
     OptimOps,
     PadOps,
     PoolOps,
+    RecurrentOps,
 ):
     """All families together. Methods take and return arrays and never change their inputs.
 

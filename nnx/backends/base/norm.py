@@ -7,6 +7,8 @@ also with no spatial axes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 Gradients = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
@@ -16,6 +18,8 @@ _quiet = np.errstate(invalid="ignore", over="ignore", divide="ignore")
 
 class NormOps:
     """Normalisation per channel over a batch, per row, and across neighbouring channels."""
+
+    relu: Any
 
     # -- per channel: batch norm -------------------------------------------------------------------
 
@@ -31,15 +35,16 @@ class NormOps:
 
     @_quiet
     def batch_norm(
-        self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+        self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float, relu: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """``y = (x - mean) rstd weight + bias`` with the batch's mean and variance.
+        """``y = (x - mean) rstd weight + bias`` with the batch's mean and variance, or with `relu` its positive part.
 
         Returns y, and mean, var (biased) and ``rstd = 1 / sqrt(var + eps)``, each (C,).
         """
         mean, var = self.batch_moments(x)
         rstd = 1 / np.sqrt(var + eps)
-        return _normalize(x, mean, rstd, weight, bias), mean, var, rstd
+        y = _normalize(x, mean, rstd, weight, bias)
+        return self.relu(y) if relu else y, mean, var, rstd
 
     @_quiet
     def batch_norm_backward(
@@ -78,9 +83,11 @@ class NormOps:
         weight: np.ndarray | None,
         bias: np.ndarray | None,
         eps: float,
+        relu: bool = False,
     ) -> np.ndarray:
-        """``(x - mean) / sqrt(var + eps) weight + bias`` with a given mean and variance (C,)."""
-        return _normalize(x, mean, 1 / np.sqrt(var + eps), weight, bias)
+        """``(x - mean) / sqrt(var + eps) weight + bias`` with a given mean and variance (C,), or its positive part."""
+        y = _normalize(x, mean, 1 / np.sqrt(var + eps), weight, bias)
+        return self.relu(y) if relu else y
 
     @_quiet
     def batch_norm_infer_backward(

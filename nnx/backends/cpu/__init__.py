@@ -12,9 +12,11 @@ from nnx.backends.cpu.dropout import DropoutKernels
 from nnx.backends.cpu.embedding import EmbeddingKernels
 from nnx.backends.cpu.gemm import GemmKernels
 from nnx.backends.cpu.loss import LossKernels
+from nnx.backends.cpu.neighbors import NeighborsKernels
 from nnx.backends.cpu.norm import NormKernels
 from nnx.backends.cpu.optim import OptimKernels
 from nnx.backends.cpu.pool import PoolKernels
+from nnx.backends.cpu.recurrent import RecurrentKernels
 
 
 class CPUBackend(
@@ -24,9 +26,11 @@ class CPUBackend(
     EmbeddingKernels,
     GemmKernels,
     LossKernels,
+    NeighborsKernels,
     NormKernels,
     OptimKernels,
     PoolKernels,
+    RecurrentKernels,
     Backend,
 ):
     """The kernels of all families over the base backend; see `nnx.backends.base.Backend`."""

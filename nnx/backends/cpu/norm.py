@@ -31,14 +31,14 @@ class NormKernels(NormOps):
         return mean, var
 
     def batch_norm(
-        self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+        self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float, relu: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         if not _takes_images(x, weight, bias):
-            return super().batch_norm(x, weight, bias, eps)
+            return super().batch_norm(x, weight, bias, eps, relu)
         image = nhwc(channels_last(x))
         mean, var, rstd = np.empty((3, x.shape[1]), x.dtype)
         _norm.moments(image, mean, var, threads_for(x.size, 2))
-        return _normalized(x, image, mean, var, weight, bias, rstd, eps), mean, var, rstd
+        return _normalized(x, image, mean, var, weight, bias, rstd, eps, relu), mean, var, rstd
 
     def batch_norm_backward(
         self,
@@ -61,12 +61,13 @@ class NormKernels(NormOps):
         weight: np.ndarray | None,
         bias: np.ndarray | None,
         eps: float,
+        relu: bool = False,
     ) -> np.ndarray:
         if not _takes_images(x, mean, var, weight, bias):
-            return super().batch_norm_infer(x, mean, var, weight, bias, eps)
+            return super().batch_norm_infer(x, mean, var, weight, bias, eps, relu)
         mean, var = np.ascontiguousarray(mean), np.ascontiguousarray(var)
         image = nhwc(channels_last(x))
-        return _normalized(x, image, mean, var, weight, bias, empty_like(var), eps)
+        return _normalized(x, image, mean, var, weight, bias, empty_like(var), eps, relu)
 
     def batch_norm_infer_backward(
         self,
@@ -175,11 +176,12 @@ def _normalized(
     bias: np.ndarray | None,
     rstd: np.ndarray,
     eps: float,
+    relu: bool,
 ) -> np.ndarray:
     """`image` is x as the kernels want it; fills rstd and returns the result in x's shape."""
     y = empty_channels_last(x.shape, x.dtype)
     weight, bias = _contiguous(weight), _contiguous(bias)
-    _norm.normalize(image, nhwc(y), mean, var, weight, bias, rstd, eps, threads_for(x.size))
+    _norm.normalize(image, nhwc(y), mean, var, weight, bias, rstd, eps, relu, threads_for(x.size))
     return y
 
 
