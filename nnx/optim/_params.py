@@ -58,6 +58,41 @@ def loss_value(owner: str, loss: Any) -> float:
         ) from None
 
 
+def trainable(owner: str, model_or_params: Any) -> list[Tensor]:
+    """The parameters that require gradients, each once."""
+    if isinstance(model_or_params, Tensor):
+        found: list[Any] = [model_or_params]
+    elif hasattr(model_or_params, "parameters"):
+        found = list(model_or_params.parameters())
+    else:
+        try:
+            found = list(model_or_params)
+        except TypeError:
+            raise TypeError(
+                f"{owner}: expected model_or_params to be a Module or an iterable of Parameters, "
+                f"got {type(model_or_params).__name__}"
+            ) from None
+    for p in found:
+        if not isinstance(p, Tensor):
+            raise TypeError(f"{owner}: expected model_or_params to hold Parameters, got {type(p).__name__}")
+    params = list({id(p): p for p in found if p.requires_grad}.values())
+    if not params:
+        raise ValueError(f"{owner}: expected at least one parameter that requires a gradient, got none")
+    return params
+
+
+def check_quiet(owner: str, model: Any) -> None:
+    """Refuse a model with a layer that draws random numbers: a method that compares losses would compare the noise."""
+    named_modules = getattr(model, "named_modules", None)
+    noisy = [] if named_modules is None else [(n, m) for n, m in named_modules() if getattr(m, "draws_noise", False)]
+    if noisy:
+        name, layer = noisy[0]
+        raise ValueError(
+            f"{owner}: expected a model without noise, got {type(layer).__name__} {name!r} in training mode. "
+            "Switch dropout off: model.eval()"
+        )
+
+
 class Flat:
     """Parameters seen as one vector."""
 

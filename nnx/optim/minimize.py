@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.autograd import Tensor
-from nnx.optim._params import Flat, call_closure, loss_value
+from nnx.optim._params import Flat, call_closure, check_quiet, loss_value, trainable
 
 # scipy.optimize.minimize's methods that compare losses only; all others are given the gradient.
 _WITHOUT_GRADIENT = ("nelder-mead", "powell", "cobyla", "cobyqa")
@@ -36,8 +35,8 @@ def minimize(
 
     model_or_params:  a Module, or an iterable of Parameters
     closure:          computes the loss over the whole set, calls backward() and returns the loss.
-                      It must be free of noise (no dropout, no random batch): ValueError if two
-                      calls at the start differ.
+                      It must be free of noise (no dropout, no random batch): ValueError if a layer
+                      of the model draws random numbers, or two calls at the start differ.
     method:           "L-BFGS-B", "BFGS", "CG", "Newton-CG", "TNC", "SLSQP", "trust-constr", ...;
                       "Nelder-Mead", "Powell" and "COBYLA" use no gradient. The rest is passed on to
                       SciPy; `hess`, `hessp`, `bounds` and `constraints` speak of the vector.
@@ -57,8 +56,9 @@ def minimize(
     import scipy.optimize
 
     owner = "minimize"
-    flat = Flat(owner, _trainable(owner, model_or_params))
+    flat = Flat(owner, trainable(owner, model_or_params))
     flat.check_writeable()
+    check_quiet(owner, model_or_params)
     with_gradient = str(method).lower() not in _WITHOUT_GRADIENT
     start = flat.values(np.float64)
     best = _Best()
@@ -124,29 +124,6 @@ class _Best:
             result.x, result.fun = self.x, self.loss
             if "jac" in result:
                 result.jac = self.gradient
-
-
-def _trainable(owner: str, model_or_params: Any) -> list[Tensor]:
-    """The parameters that require gradients, each once."""
-    if isinstance(model_or_params, Tensor):
-        found: list[Any] = [model_or_params]
-    elif hasattr(model_or_params, "parameters"):
-        found = list(model_or_params.parameters())
-    else:
-        try:
-            found = list(model_or_params)
-        except TypeError:
-            raise TypeError(
-                f"{owner}: expected model_or_params to be a Module or an iterable of Parameters, "
-                f"got {type(model_or_params).__name__}"
-            ) from None
-    for p in found:
-        if not isinstance(p, Tensor):
-            raise TypeError(f"{owner}: expected model_or_params to hold Parameters, got {type(p).__name__}")
-    params = list({id(p): p for p in found if p.requires_grad}.values())
-    if not params:
-        raise ValueError(f"{owner}: expected at least one parameter that requires a gradient, got none")
-    return params
 
 
 def _check_noise(first: float, second: float) -> None:

@@ -190,8 +190,13 @@ def test_a_network_is_fitted_and_dropout_must_be_off(rng):
         loss.backward()
         return loss
 
-    with pytest.raises(ValueError, match="Switch dropout off"):
+    with pytest.raises(ValueError, match=r"minimize: expected a model without noise, got Dropout '2' .*Switch dropout"):
         minimize(model, closure)
+    with pytest.raises(ValueError, match="Switch dropout off"):
+        minimize(list(model.parameters()), closure)  # without the model, the noise itself is found
+    model.train()
+    model[2].p = 0.0  # drops nothing: no noise
+    minimize(model, closure, options={"maxiter": 1})
     model.eval()
     before = closure().item()
     result = minimize(model, closure, options={"maxiter": 200})

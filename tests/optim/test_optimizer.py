@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import nnx
-from cases._optim import IDS, ROWS, SHAPES, draw, make, set_gradients
+from cases._optim import EVERY_ID, OWN, ROWS, SHAPES, draw, make, set_gradients
 from nnx.optim import SGD, Adam
 
-table = pytest.mark.parametrize(("name", "options"), ROWS, ids=IDS)
+table = pytest.mark.parametrize(("name", "options"), ROWS + OWN, ids=EVERY_ID)
 
 
 def snapshot(params, optimizer):
