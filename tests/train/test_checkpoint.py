@@ -168,16 +168,17 @@ def test_loading_outside_of_fit(toy, tmp_path):
 
 
 class Strike:
-    """A transform, loss or metric that is struck by Ctrl-C in its `call`-th call."""
+    """A transform, loss or metric that is struck by Ctrl-C, or another signal, in its `call`-th call."""
 
-    def __init__(self, function, call, times=1):
+    def __init__(self, function, call, times=1, number=signal.SIGINT):
         self.function, self.call, self.times, self.calls = function, call, times, 0
+        self.number = number
 
     def __call__(self, *arguments):
         self.calls += 1
         if self.calls == self.call:
             for _ in range(self.times):
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(self.number)
         return self.function(*arguments)
 
 
@@ -238,6 +239,21 @@ def test_the_second_ctrl_c_does_not_wait(toy, tmp_path):
     assert trainer.step == 1 and checkpoints(tmp_path) == []  # in the middle of a step: nothing is written
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert trainer.model.training
+
+
+def test_sigterm_finishes_the_step_and_leaves_a_checkpoint(toy, tmp_path):
+    plain = make(toy, "momentum", None)
+    toy.fit(plain)
+    trainer = make(toy, "momentum", None)
+    trainer.loss = Strike(trainer.loss, 7, number=signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        toy.fit(trainer, callbacks=[Checkpoint(tmp_path, None)])
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert trainer.step == 6
+    resumed = make(toy, "momentum", None, seed=5)
+    toy.fit(resumed, resume=tmp_path)
+    assert everything(toy, resumed) == everything(toy, plain)
 
 
 def test_a_handler_of_ones_own_is_left_alone(toy):
