@@ -1,7 +1,9 @@
-"""The command line: ``nnx train|evaluate|predict|info``, also ``python -m nnx ...``.
+"""The command line: ``nnx train|evaluate|predict|info|course``, also ``python -m nnx ...``.
 
 `train` and `evaluate` end standard output with one line such as ``test accuracy 0.9872``. Exit codes: 0, 1 for training
-that diverged, 2 for what the user can put right (one line on standard error), 130 after Ctrl-C.
+that diverged, 2 for what the user can put right (one line on standard error), 130 after Ctrl-C, 143 after SIGTERM.
+
+Under ``mpiexec``, `train` and `evaluate` use all ranks; rank 0 prints and writes, and the first error ends all ranks.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -23,8 +26,18 @@ examples:
   nnx train mnist --data ~/mnist --model lenet --epochs 5
   nnx train ~/photos --image-size 64 --out runs/photos one folder per class; needs Pillow
   nnx train digits --resume                            go on after Ctrl-C, a crash or a power cut
+  mpiexec -n 4 python -m mpi4py -m nnx train mnist     on four processes, also of several machines (docs/scaling.md)
 
 The same arguments and the same --seed give the same bits, with any number of threads, interrupted or not.
+"""
+
+_COURSE_EXAMPLES = """\
+examples:
+  nnx course                            what there is
+  nnx course perceptron                 run one topic; its pictures go to runs/course
+  nnx course all --small --out pictures run all of them in small form
+
+Each topic has a page docs/course/TOPIC.md. Nothing is downloaded.
 """
 
 
@@ -41,16 +54,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FloatingPointError as error:
         if arguments.debug:
             raise
-        print(f"nnx: error: {error}. Try a smaller --lr", file=sys.stderr)
-        return 1
+        return _fail(f"{error}. Try a smaller --lr", 1)
     except BrokenPipeError:  # `| head` has closed standard output: what is still in its buffer goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError, ImportError) as error:
         if arguments.debug:
             raise
-        print(f"nnx: error: {_one_line(error)}", file=sys.stderr)
-        return 2
+        return _fail(_one_line(error), 2)
+
+
+def _fail(text: str, code: int) -> int:
+    """Print one line. If there are other ranks, end them too: they may wait for this one."""
+    module = sys.modules.get("nnx.distributed._world")
+    comm = None if module is None else module._world
+    if comm is not None and comm.size > 1:
+        if comm.rank:
+            time.sleep(1.0)  # what all ranks find wrong, rank 0 says
+        comm.abort(f"error: {text}")
+    print(f"nnx: error: {text}", file=sys.stderr)
+    return code
+
+
+def _join_ranks() -> Any:
+    """The communicator of this job. Only rank 0 keeps its standard output."""
+    from nnx.distributed import world
+
+    comm = world()
+    if comm.rank:
+        sys.stdout = open(os.devnull, "w")
+    return comm
 
 
 def _one_line(error: Exception) -> str:
@@ -61,10 +94,10 @@ def _parser() -> argparse.ArgumentParser:
     import nnx
 
     parser = argparse.ArgumentParser(
-        prog="nnx", description="Train, evaluate and use image classifiers from the command line."
+        prog="nnx", description="Train, evaluate and use image classifiers from the command line; run the course."
     )
     parser.add_argument("--version", action="version", version=f"nnx {nnx.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="train|evaluate|predict|info")
+    commands = parser.add_subparsers(required=True, metavar="train|evaluate|predict|info|course")
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--threads", type=int, metavar="N", help="threads to use (default: all cores)")
@@ -124,6 +157,19 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", parents=[common], help="what nnx runs on, or what a run holds")
     info.add_argument("run", nargs="?", metavar="RUN")
     info.set_defaults(command=_info)
+
+    course = commands.add_parser(
+        "course",
+        parents=[common],
+        help="list the lecture topics, or run one",
+        epilog=_COURSE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    course.add_argument("topic", nargs="?", metavar="TOPIC|all", help="default: list the topics")
+    course.add_argument("--out", default="runs/course", metavar="DIR", help="for pictures (default: runs/course)")
+    course.add_argument("--small", action="store_true", help="less data and fewer steps: a few seconds at most")
+    course.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    course.set_defaults(command=_course)
     return parser
 
 
@@ -142,8 +188,14 @@ def _train(arguments: argparse.Namespace) -> int:
     from nnx.train import Checkpoint, StopOnNaN, Trainer
     from nnx.train.run import make_optimizer
 
+    comm = _join_ranks()
     _set_threads(arguments)
+    if comm.rank and arguments.download:
+        _wait_for_rank_0(comm)
     run, data, resume = _prepare(arguments)
+    if comm.rank == 0 and arguments.download:
+        comm.barrier()
+    comm.barrier()  # before rank 0 writes what decides whether there is something to resume
     settings = run.settings
     print(
         f"{run.source.title}: {len(data.x_train):,} training and {len(data.x_test):,} test images of shape "
@@ -159,11 +211,11 @@ def _train(arguments: argparse.Namespace) -> int:
     print(
         f"{run.builder}: {sum(p.size for p in model.parameters()):,} parameters; {settings.optimizer}, "
         f"{settings.schedule}, lr {settings.lr:g}; {settings.epochs} epochs of {len(loader)} batches; "
-        f"augmentation: {', '.join(settings.augment) or 'none'}",
+        f"augmentation: {', '.join(settings.augment) or 'none'}" + (f"; {comm.size} ranks" if comm.size > 1 else ""),
         flush=True,
     )
     saving = Checkpoint(run.checkpoints, every_steps=arguments.save_every)
-    if not resume:
+    if not resume and comm.rank == 0:
         run.clear()
         run.save()
     try:
@@ -174,16 +226,25 @@ def _train(arguments: argparse.Namespace) -> int:
             callbacks=[_EpochLines(), StopOnNaN(), saving],
             resume=resume,
         )
-    except KeyboardInterrupt:
-        print(
-            f"nnx: stopped after step {trainer.step}. Go on with: nnx train "
-            f"{arguments.dataset} --out {run.folder} --resume",
-            file=sys.stderr,
-        )
-        return 130
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if comm.rank == 0:
+            print(
+                f"nnx: stopped after step {trainer.step}. Go on with: nnx train "
+                f"{arguments.dataset} --out {run.folder} --resume",
+                file=sys.stderr,
+            )
+        return int(stop.code or 0) if isinstance(stop, SystemExit) else 130
     result = trainer.evaluate(test)
-    _finish(run, model, history, result)
+    if comm.rank == 0:
+        _finish(run, model, history, result)
     return 0
+
+
+def _wait_for_rank_0(comm: Any) -> None:
+    """However long it takes: it may be downloading."""
+    patience, comm.timeout = comm.timeout, 0
+    comm.barrier()
+    comm.timeout = patience
 
 
 def _prepare(arguments: argparse.Namespace) -> tuple[Run, Any, bool]:
@@ -322,6 +383,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from nnx.train import Trainer
     from nnx.train.run import Run
 
+    _join_ranks()
     _set_threads(arguments)
     run = Run.load(arguments.run)
     model = run.trained_model()
@@ -417,3 +479,42 @@ def _info(arguments: argparse.Namespace) -> int:
         print("result       not finished; go on with --resume")
     print(run.build().summary(run.shape))
     return 0
+
+
+# -- course ----------------------------------------------------------------------------------------
+
+
+def _course(arguments: argparse.Namespace) -> int:
+    from nnx import course
+
+    _set_threads(arguments)
+    if arguments.topic is None:
+        width = max(map(len, course.names()))
+        for topic in course.names():
+            print(f"{topic:<{width}}  {course.title(topic)} ({', '.join(course.load(topic).ROWS)})")
+        return 0
+    if arguments.topic != "all":
+        _run_topic(arguments, arguments.topic)
+        return 0
+    seconds = {}
+    for topic in course.names():
+        print(f"== {topic}: {course.title(topic)}", flush=True)
+        seconds[topic] = _run_topic(arguments, topic)
+        print(f"-- {seconds[topic]:.1f} s\n", flush=True)
+    print(f"{len(seconds)} topics in {sum(seconds.values()):.1f} s")
+    return 0
+
+
+def _run_topic(arguments: argparse.Namespace, topic: str) -> float:
+    """Run one topic of the course, say where its pictures are, and return the seconds that it took."""
+    import time
+
+    from nnx import course
+
+    start = time.perf_counter()
+    course.run(topic, out=arguments.out, small=arguments.small, seed=arguments.seed)
+    seconds = time.perf_counter() - start
+    pictures = sorted(path.name for path in Path(arguments.out).expanduser().glob(f"{topic}-*.png"))
+    if pictures:
+        print(f"pictures in {arguments.out}: {', '.join(pictures)}")
+    return seconds

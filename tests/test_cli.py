@@ -439,6 +439,44 @@ def test_usage_errors_are_code_2(capsys, arguments):
     assert "usage: nnx" in capsys.readouterr().err
 
 
+# -- course ----------------------------------------------------------------------------------------
+
+
+def test_course_lists_its_topics(capsys):
+    code, out, _ = nnx_main(capsys, "course")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == nnx.course.names()
+    assert re.search(r"^history +History: who found what .* \(F012\)$", out, re.MULTILINE)
+
+
+def test_course_runs_a_topic_and_says_where_its_pictures_are(capsys, tmp_path):
+    code, out, _ = nnx_main(capsys, "course", "history", "--small", "--out", tmp_path / "pictures")
+    assert code == 0
+    assert "1958  Frank Rosenblatt" in out
+    if nnx.viz.available():
+        assert out.splitlines()[-1].endswith("pictures: history-disguises.png, history-timeline.png")
+        assert sorted(p.name for p in (tmp_path / "pictures").iterdir()) == [
+            "history-disguises.png",
+            "history-timeline.png",
+        ]
+        nnx_main(capsys, "course", "history", "--small")
+        assert os.path.exists("runs/course/history-timeline.png")
+
+
+def test_course_all_runs_every_topic_and_sums_the_times(capsys, monkeypatch):
+    monkeypatch.setattr(nnx.course, "names", lambda: ["decision_regions", "history"])
+    code, out, _ = nnx_main(capsys, "course", "all", "--small", "--seed", "3")
+    assert code == 0
+    assert re.findall(r"^== (\w+): ", out, re.MULTILINE) == ["decision_regions", "history"]
+    assert len(re.findall(r"^-- [\d.]+ s$", out, re.MULTILINE)) == 2
+    assert re.fullmatch(r"2 topics in [\d.]+ s", out.splitlines()[-1])
+
+
+def test_course_refuses_what_is_no_topic(capsys):
+    fails(capsys, r"course: expected one of the topics .*history.*, got 'histroy'", "course", "histroy")
+    assert not os.path.exists("runs/course")
+
+
 def test_python_m_nnx():
     result = subprocess.run([sys.executable, "-m", "nnx", "--version"], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, f"nnx {nnx.__version__}\n")

@@ -201,15 +201,16 @@ class StopOnNaN(Callback):
         self._buffers = {name: b.copy() for name, b in trainer.model.named_buffers()}
 
     def before_update(self, trainer: Trainer) -> None:
+        ranks = trainer._ranks
         if not math.isfinite(trainer.loss_value):
             what = f"loss is {trainer.loss_value}"
-            where = self._replay(trainer)
+            where = ranks.blame(*self._replay(trainer))
         else:
             bad = [name for name, p in trainer.model.named_parameters() if not _finite(p.grad)]
-            if not bad:
+            if not (bad if ranks.gradients_agree else ranks.any(bool(bad))):
                 return
             # the last one in the model is the first one that the backward pass reaches
-            what = f"the gradient of {bad[-1]!r} is not finite"
+            what = f"the gradient of {bad[-1]!r} is not finite" if bad else "a gradient on another rank is not finite"
             where = f"it is the first of {len(bad)} in the backward pass"
         self._restore_buffers(trainer)
         total = f" of {trainer.batches}" if trainer.batches else ""
@@ -223,13 +224,16 @@ class StopOnNaN(Callback):
         for name, buffer in trainer.model.named_buffers():
             buffer[...] = self._buffers[name]
 
-    def _replay(self, trainer: Trainer) -> str:
-        """Run the batch again with a hook on every layer; what the first bad one is called."""
+    def _replay(self, trainer: Trainer) -> tuple[bool, str]:
+        """Run the batch again with a hook on every layer: whether one is bad here, and what the first one is called.
+
+        All ranks do it, for layers may talk to the other ranks.
+        """
         from nnx.autograd import no_grad
 
-        if not all(_finite(x) for x in trainer.inputs):
-            return "the input batch itself is not finite"
         found: list[str] = []
+        if not all(_finite(x) for x in trainer.inputs):
+            found.append("the input batch itself is not finite")
 
         def watch(name: str) -> Any:
             def look(module: Any, inputs: Any, output: Any) -> None:
@@ -261,7 +265,57 @@ class StopOnNaN(Callback):
             for handle in handles:
                 handle.remove()
             _random.set_state(after)
-        return found[0] if found else "the output of every layer is finite, so it is the loss itself"
+        if found:
+            return True, found[0]
+        bad = not math.isfinite(trainer.loss_of_rank)
+        return bad, "the output of every layer is finite, so it is the loss itself"
+
+
+class StopOnExplosion(Callback):
+    """Stop a run whose loss passes a multiple of the first one, or is not finite: the learning rate is too large.
+
+    factor:  how many times the loss of the first step
+
+    Raises FloatingPointError that names the step; the weights are then those before it. A search
+    (`nnx.train.search`) takes such a run for stopped and goes on with the next.
+
+    After the stop: `step` (counted from 1) and `loss`; `initial` is the first step's loss.
+
+    Course document S2: end a run whose cost exceeds three times its initial value.
+    """
+
+    order = -15
+
+    def __init__(self, factor: float = 3.0) -> None:
+        self.factor = _check.real("StopOnExplosion", "factor", factor, 1, open_low=True)
+        self.initial: float | None = None
+        self.step: int | None = None
+        self.loss: float | None = None
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        self.initial = self.step = self.loss = None
+
+    def before_update(self, trainer: Trainer) -> None:
+        loss = trainer.loss_value
+        if self.initial is None and math.isfinite(loss):
+            self.initial = loss
+        if self.initial is not None:
+            limit = self.factor * self.initial if self.initial > 0 else math.inf  # a multiple of 0 bounds nothing
+            if math.isfinite(loss) and loss <= limit:
+                return
+        self.step, self.loss = trainer.step + 1, loss
+        start = "the first one" if self.initial is None else f"the first one, {self.initial:.6g}"
+        raise FloatingPointError(
+            f"StopOnExplosion: expected a loss of at most {self.factor:g} times {start}, got {loss:.6g} in step "
+            f"{self.step} (epoch {trainer.epoch + 1}, batch {trainer.batch + 1}). The weights are those before this "
+            "step; try a smaller learning rate"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"initial": self.initial}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.initial = state["initial"]
 
 
 def _several(output: Any) -> tuple:

@@ -38,6 +38,8 @@ class Checkpoint(Callback):
                    for `nnx.load`; mode: "min" or "max", None takes "max" for accuracies
     overwrite:     delete the checkpoints of another run that lie in the folder; otherwise they are an error
 
+    With several ranks (`nnx.distributed`) rank 0 does all of it.
+
     ``fit(..., resume=folder)`` goes on from the newest one. FileExistsError for a folder with checkpoints without
     `resume` or `overwrite`.
     """
@@ -66,6 +68,8 @@ class Checkpoint(Callback):
     def on_fit_begin(self, trainer: Trainer) -> None:
         if self._best is not None:
             self._best.value = None
+        if trainer.rank != 0:
+            return
         present = checkpoints(self.folder)
         if present and not trainer.resumed_from:
             if not self.overwrite:
@@ -83,7 +87,7 @@ class Checkpoint(Callback):
             self.write(trainer)
 
     def on_epoch_end(self, trainer: Trainer) -> None:
-        if self._best is not None and self._best.improves(trainer.logs):
+        if self._best is not None and self._best.improves(trainer.logs) and trainer.rank == 0:
             save(trainer.model, self.folder / "best.safetensors")
         last = trainer.epoch >= trainer.epochs or trainer.stopped is not None
         if self.every_epochs and (last or trainer.epoch % self.every_epochs == 0):
@@ -95,7 +99,7 @@ class Checkpoint(Callback):
     def write(self, trainer: Trainer) -> None:
         """Write a checkpoint now, then delete those that are too many."""
         trainer.save_checkpoint(self.folder / f"checkpoint-{trainer.step:09d}.safetensors")
-        if self.keep is not None:
+        if self.keep is not None and trainer.rank == 0:
             for path in checkpoints(self.folder)[: -self.keep]:
                 path.unlink()
 
@@ -130,7 +134,7 @@ def latest_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
 def write_checkpoint(path: str | os.PathLike[str], tree: Any) -> None:
     """Write nested dicts, lists, arrays, numbers and strings to one file, in one step."""
     arrays: dict[str, np.ndarray] = {}
-    text = json.dumps({"version": _VERSION, "tree": _pack(tree, "", arrays)})
+    text = json.dumps({"version": _VERSION, "tree": pack(tree, "", arrays)})
     save(arrays, path, {"nnx-checkpoint": text, "sha256": _digest(text, arrays)})
 
 
@@ -152,7 +156,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
             f"load_checkpoint: expected version {_VERSION} in {name!r}, got {content['version']}. "
             "It was written by another version of nnx"
         )
-    return _unpack(content["tree"], arrays)
+    return unpack(content["tree"], arrays)
 
 
 def _digest(text: str, arrays: Mapping[str, np.ndarray]) -> str:
@@ -164,7 +168,7 @@ def _digest(text: str, arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _pack(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
+def pack(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     """`value` as JSON can hold it, with its arrays moved to `arrays`."""
     if isinstance(value, np.ndarray):
         name = path
@@ -177,27 +181,27 @@ def _pack(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Mapping):
-        packed = {k: _pack(v, f"{path}/{k}" if path else str(k), arrays) for k, v in value.items()}
+        packed = {k: pack(v, f"{path}/{k}" if path else str(k), arrays) for k, v in value.items()}
         if all(isinstance(k, str) and not k.startswith("$") for k in packed):
             return packed
-        return {"$dict": [[_pack(k, path, arrays), v] for k, v in packed.items()]}
+        return {"$dict": [[pack(k, path, arrays), v] for k, v in packed.items()]}
     if isinstance(value, (list, tuple)):
-        items = [_pack(v, f"{path}/{i}", arrays) for i, v in enumerate(value)]
+        items = [pack(v, f"{path}/{i}", arrays) for i, v in enumerate(value)]
         return items if isinstance(value, list) else {"$tuple": items}
     raise TypeError(
         f"save_checkpoint: expected plain data and arrays in the state, got {type(value).__name__} at {path!r}"
     )
 
 
-def _unpack(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+def unpack(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     if isinstance(value, list):
-        return [_unpack(v, arrays) for v in value]
+        return [unpack(v, arrays) for v in value]
     if not isinstance(value, dict):
         return value
     if "$array" in value:
         return arrays[value["$array"]]
     if "$tuple" in value:
-        return tuple(_unpack(v, arrays) for v in value["$tuple"])
+        return tuple(unpack(v, arrays) for v in value["$tuple"])
     if "$dict" in value:
-        return {_unpack(k, arrays): _unpack(v, arrays) for k, v in value["$dict"]}
-    return {k: _unpack(v, arrays) for k, v in value.items()}
+        return {unpack(k, arrays): unpack(v, arrays) for k, v in value["$dict"]}
+    return {k: unpack(v, arrays) for k, v in value.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,12 @@ def fitting_metrics(output: Any, target: Any) -> dict[str, Metric]:
     return {"accuracy": accuracy} if classes else {}
 
 
+def total_of(value: Any, count: int) -> tuple[float, int]:
+    """Sum and number of what a metric returned: one value per sample (or pixel), or the mean of `count` samples."""
+    array = np.asarray(value)
+    return (float(array.sum()), array.size) if array.ndim else (float(array) * count, count)
+
+
 class Means:
     """Running means of named numbers, weighted by the number of samples; resumable."""
 
@@ -75,13 +81,18 @@ class Means:
         entry[0] += total
         entry[1] += count
 
-    def add_metric(self, name: str, value: Any, count: int) -> None:
-        """Add what a metric returned: one value per sample (or pixel), or the batch's mean."""
-        array = np.asarray(value)
-        if array.ndim:
-            self.add(name, float(array.sum()), array.size)
-        else:
-            self.add(name, float(array) * count, count)
+    def add_totals(self, totals: Mapping[str, tuple[float, int]]) -> None:
+        for name, (total, count) in totals.items():
+            self.add(name, total, count)
+
+    def totals(self) -> dict[str, tuple[float, int]]:
+        return {name: (total, int(count)) for name, (total, count) in self._sums.items()}
+
+    @classmethod
+    def of(cls, totals: Mapping[str, tuple[float, int]]) -> Means:
+        means = cls()
+        means.add_totals(totals)
+        return means
 
     def values(self) -> dict[str, float]:
         return {name: total / max(count, 1) for name, (total, count) in self._sums.items()}

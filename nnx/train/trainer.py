@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -12,11 +13,12 @@ import numpy as np
 
 from nnx import _check, _random
 from nnx.autograd import Tensor, no_grad
-from nnx.train._interrupt import Interrupts
+from nnx.train._interrupt import Interrupts, interruption
+from nnx.train._ranks import Ranks, Totals
 from nnx.train.callbacks import Callback, LRSchedule, ProgressBar
-from nnx.train.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, write_checkpoint
+from nnx.train.checkpoint import Checkpoint, latest_checkpoint
 from nnx.train.history import History
-from nnx.train.metrics import Means, Metric, fitting_metrics, named_metrics
+from nnx.train.metrics import Means, Metric, fitting_metrics, named_metrics, total_of
 
 
 class Trainer:
@@ -30,6 +32,9 @@ class Trainer:
     metrics:    names ("accuracy") or functions of (output, target) arrays that return a value per sample or the mean;
                 "auto" is accuracy where the targets are class indices
     clip_grad_norm:  scale gradients down to this total norm before each update
+    distributed:  whether the ranks that ``mpiexec`` has started train together; None: if there are several. Batches are
+                then shared out, so that `batch_size` is that of all ranks together, and every rank must make and call
+                the Trainer alike; a `nnx.distributed.DataParallel` as `model` chooses how they work together
 
     >>> from nnx import nn, optim
     >>> model = nn.Linear(2, 2)
@@ -48,6 +53,7 @@ class Trainer:
         scheduler: Any = None,
         metrics: str | Sequence[str | Metric] = "auto",
         clip_grad_norm: float | None = None,
+        distributed: bool | None = None,
     ) -> None:
         if not callable(model) or not hasattr(model, "state_dict"):
             raise TypeError(f"Trainer: expected model to be a Module, got {type(model).__name__}")
@@ -79,12 +85,24 @@ class Trainer:
         self.inputs: tuple = ()
         self.targets: Any = None
         self.loss_value = float("nan")
+        self.loss_of_rank = 0.0  # the loss of this rank's share of the batch; 0 where that is empty
         self._callbacks: list[Callback] = [] if self._schedule is None else [self._schedule]
         self._loader: Any = None
         self._means = Means()
         self._seconds = 0.0
         self._trained = False  # all batches of the epoch are done, validation is not
         self._interrupts = Interrupts()
+        self._ranks = Ranks(model, distributed)
+
+    @property
+    def rank(self) -> int:
+        """This process's number among the `ranks` that train together; 0 alone prints and writes."""
+        return self._ranks.rank
+
+    @property
+    def ranks(self) -> int:
+        """How many processes train together."""
+        return self._ranks.size
 
     # -- training ------------------------------------------------------------------------------
 
@@ -117,8 +135,8 @@ class Trainer:
                      the same bits as without the interruption
 
         Ctrl-C ends the running step, lets Checkpoint callbacks write, and raises KeyboardInterrupt; the model is usable
-        and `trainer.history` has the finished epochs. A second Ctrl-C does not wait. The model's training flags are
-        afterwards what they were before.
+        and `trainer.history` has the finished epochs. A second Ctrl-C does not wait. SIGTERM does the same with
+        SystemExit(143). The model's training flags are afterwards what they were before.
         """
         owner = "Trainer.fit"
         if self.optimizer is None:
@@ -126,7 +144,7 @@ class Trainer:
         self.epochs = _check.integer(owner, "epochs", epochs, 0)
         loader = self._training_loader(x, y, batch_size, shuffle, drop_last, seed, transform)
         self._callbacks = self._arrange(owner, callbacks, verbose)
-        start = self._resume_path(owner, resume)
+        start = self._ranks.resume_path(lambda: self._resume_path(owner, resume))
         self._begin(owner, loader)
         self.resumed_from = start
         with Interrupts() as self._interrupts, _mode(self.model, True, self.model.training):
@@ -136,12 +154,14 @@ class Trainer:
                     self.load_checkpoint(start)
                 while self.epoch < self.epochs and self.stopped is None:
                     self._epoch(loader, validation, batch_size)
+                self._ranks.average_buffers()
                 self._call("on_fit_end")
             finally:
                 self._call("on_exit")
                 self.inputs, self.targets, self._loader = (), None, None
-        if self._interrupts.pending:  # it came after the last step
-            raise KeyboardInterrupt
+        number = self._ranks.agreed(self._interrupts.pending)
+        if number:  # it came after the last step
+            raise interruption(number)
         return self.history
 
     def stop(self, reason: str = "stop() was called") -> None:
@@ -169,6 +189,8 @@ class Trainer:
 
     def _arrange(self, owner: str, callbacks: Iterable[Callback], verbose: bool | None) -> list[Callback]:
         own = list(callbacks)
+        if self.rank != 0:  # one progress bar for all
+            own, verbose = [c for c in own if not isinstance(c, ProgressBar)], False
         for callback in own:
             if not isinstance(callback, Callback):
                 raise TypeError(f"{owner}: expected callbacks to be nnx.train.Callback objects, got {callback!r}")
@@ -205,6 +227,8 @@ class Trainer:
         if self.batches == 0:
             raise ValueError(f"{owner}: expected at least one batch, got none. Is drop_last on?")
         self._loader = loader
+        self._ranks.same_order(loader)
+        self._ranks.begin(self.optimizer)
         self.samples_total = None
         if self.batches and hasattr(loader, "dataset") and hasattr(loader, "batch_size"):
             everything = len(loader.dataset)
@@ -244,28 +268,35 @@ class Trainer:
     def _remaining(self, loader: Any) -> Generator[tuple, None, None]:
         """The batches of this epoch that are left; a loader without a state of its own is wound forward."""
         skip = 0 if hasattr(loader, "load_state_dict") else self.batch
-        batches = iter(loader)
-        try:
-            for i, batch in enumerate(batches):
-                if i >= skip:
-                    yield _checked("Trainer.fit", batch)
-        finally:
-            if hasattr(batches, "close"):
-                batches.close()  # a thread that works ahead ends now, not when the memory is collected
+        with self._ranks.shared(loader) as batches:
+            try:
+                for i, batch in enumerate(batches):
+                    if i >= skip:
+                        yield _checked("Trainer.fit", batch)
+            finally:
+                if hasattr(batches, "close"):
+                    batches.close()  # a thread that works ahead ends now, not when the memory is collected
 
     def _step(self, batch: tuple) -> None:
         *inputs, self.targets = batch
         self.inputs = tuple(inputs)
         self._call("on_step_begin")
-        outputs: list[Any] = []
+        count = len(self.inputs[0])
+        measured: list[Totals] = []
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
-            output = self.model(*self.inputs)
+            output = self._forward(*self.inputs)
             loss = self._loss(output, self.targets)
             self.loss_value = float(loss.item())
-            outputs.append((output, self.loss_value))
-            loss.backward()
+            self.loss_of_rank = self.loss_value if count else 0.0
+            totals = self._totals(output, self.targets, self.loss_value, count, not measured)
+            loss.backward()  # with several ranks it leaves the gradients of the whole batch
+            if self.ranks > 1:  # its loss too: who looks at it decides alike everywhere
+                totals = self._ranks.sum(totals, self._interrupts.pending)
+                self.loss_value = totals["loss"][0] / totals["loss"][1]
+                loss = Tensor(np.asarray(self.loss_value, loss.dtype))
+            measured.append(totals)
             self._call("before_update")
             if self.clip_grad_norm is not None:
                 from nnx.nn.utils import clip_grad_norm_
@@ -275,13 +306,18 @@ class Trainer:
 
         lr = self.optimizer.param_groups[0].get("lr")
         self.optimizer.step(closure)
-        output, value = outputs[0]  # an optimizer that tries several points begins where the step began
+        self._ranks.after_update()
         self.batch += 1
         self.step += 1
-        count = len(self.inputs[0])
-        self.samples += count
-        self._add(self._means, output, self.targets, value, count)
+        self._ranks.set_step(self.step)
+        totals = measured[0]  # an optimizer that tries several points begins where the step began
+        self.samples += totals["loss"][1]
+        self._means.add_totals(totals)
         self.logs = {**self._means.values(), "lr": lr}
+
+    def _forward(self, *inputs: Any) -> Any:
+        model = self.model if self._ranks.parallel is None else self._ranks.parallel
+        return model(*inputs)
 
     def _loss(self, output: Any, target: Any) -> Tensor:
         loss = self.loss(output, target)
@@ -290,13 +326,15 @@ class Trainer:
             raise ValueError(f"Trainer: expected loss to return a Tensor of one number, got {got}")
         return loss
 
-    def _add(self, means: Means, output: Any, target: Any, loss: float, count: int) -> None:
-        means.add("loss", loss * count, count)
-        y = output.data if isinstance(output, Tensor) else output
-        t = target.data if isinstance(target, Tensor) else np.asarray(target)
-        metrics = fitting_metrics(y, t) if self.metrics is None else self.metrics
-        for name, metric in metrics.items():
-            means.add_metric(name, metric(y, t), count)
+    def _totals(self, output: Any, target: Any, loss: float, count: int, metrics: bool = True) -> Totals:
+        """The loss, and the metrics if they are wanted, summed over the samples of a batch."""
+        totals: Totals = {"loss": (loss * count if count else 0.0, count)}
+        if metrics:
+            y = output.data if isinstance(output, Tensor) else output
+            t = target.data if isinstance(target, Tensor) else np.asarray(target)
+            for name, metric in (fitting_metrics(y, t) if self.metrics is None else self.metrics).items():
+                totals[name] = total_of(metric(y, t), count) if count else (0.0, 0)
+        return totals
 
     def _call(self, event: str) -> None:
         for callback in self._callbacks:
@@ -305,21 +343,22 @@ class Trainer:
             except KeyboardInterrupt:
                 if event not in ("on_step_end", "on_epoch_end"):
                     raise
-                self._interrupts.pending = True  # the step is whole: let the others see it, then stop
+                self._interrupts.pending = signal.SIGINT  # the step is whole: let the others see it, then stop
 
     def _safe_point(self) -> None:
         """Between two steps: weights, buffers, optimizer and random stream fit together."""
-        if self._interrupts.pending:
-            self._interrupts.pending = False
+        number = self._interrupts.pending if self.ranks == 1 else self._ranks.told
+        if number:
+            self._interrupts.pending = self._ranks.told = 0
             self._call("on_interrupt")
-            raise KeyboardInterrupt
+            raise interruption(number)
 
     # -- measuring -----------------------------------------------------------------------------
 
     def evaluate(self, x: Any, y: Any = None, batch_size: int = 256) -> dict[str, float]:
         """Loss and metrics on arrays or on a loader, in evaluation mode, as ``{"loss": ..., "accuracy": ...}``.
 
-        The model is not changed.
+        The model is not changed. With several ranks each measures its share, and gets the numbers of all.
         """
         size = _check.integer("Trainer.evaluate", "batch_size", batch_size, 1)
         return self._measure("Trainer.evaluate", x, y, size, lambda: None)
@@ -333,14 +372,18 @@ class Trainer:
             raise TypeError(f"{owner}: expected targets y beside an array x, got None")
         elif not _is_loader(x):
             x = DataLoader(x, batch_size)
+        self._ranks.average_buffers()
         means = Means()
-        with _mode(self.model, False), no_grad():
-            for batch in x:
+        with _mode(self.model, False), no_grad(), self._ranks.shared(x) as batches:
+            for batch in batches:
                 *inputs, target = _checked(owner, batch)
-                output = self.model(*inputs)
-                loss = self._loss(output, target)
-                self._add(means, output, target, float(loss.item()), len(inputs[0]))
-                pause()
+                if self.ranks == 1 or len(inputs[0]):
+                    output = self._forward(*inputs)
+                    loss = self._loss(output, target)
+                    means.add_totals(self._totals(output, target, float(loss.item()), len(inputs[0])))
+                if self.ranks == 1:
+                    pause()
+        means = Means.of(self._ranks.sum_found(means.totals()))
         values = means.values()
         if not values:
             raise ValueError(f"{owner}: expected at least one sample, got none")
@@ -351,17 +394,20 @@ class Trainer:
     def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Write weights, optimizer, schedule, callbacks, place in the data, random state and history to one file.
 
-        The file is replaced in one step. During `fit`, call it from ``on_step_end`` or ``on_epoch_end``.
+        The file is replaced in one step. During `fit`, call it from ``on_step_end`` or ``on_epoch_end``; with several
+        ranks on each of them: rank 0 writes, and the others wait until it has.
         """
-        write_checkpoint(path, self._state())
+        self._ranks.average_buffers()
+        self._ranks.write(path, self._state())
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Take over everything that a checkpoint holds, or nothing if it does not fit.
 
         ValueError (or KeyError for names) for a file that is no checkpoint, or one of another model, optimizer, data
-        set or set of callbacks. `fit(resume=path)` calls it at the right moment.
+        set or set of callbacks. `fit(resume=path)` calls it at the right moment. With several ranks rank 0 reads the
+        file; their number may be another than it was.
         """
-        state = read_checkpoint(path)
+        state = self._ranks.read(path)
         before = self._state()
         before["model"] = {name: a.copy() for name, a in before["model"].items()}
         try:
@@ -422,6 +468,7 @@ class Trainer:
         self.epoch, self.batch = progress["epoch"], progress["batch"]
         self.samples, self.step = progress["samples"], progress["step"]
         self.stopped, self._trained = progress["stopped"], progress["trained"]
+        self._ranks.set_step(self.step)
         self._seconds = progress["seconds"]
         self._means = Means()
         self._means.load_state_dict(progress["means"])
