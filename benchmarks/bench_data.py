@@ -1,10 +1,8 @@
 """Data: batches against a loop over samples, augmentation against plain NumPy.
 
-Each row is judged against the naive version of the same name; `test_equal` and the checks in the
-rows assert equal results before anything is timed. "loop" is what a per-sample data set costs;
-"plain" is loop-free NumPy as one would write it at first.
-
-    pytest benchmarks/bench_data.py --benchmark-group-by=group
+CASES hold what the report compares: an epoch of whole batches against a loop over samples, as a data set without
+gather() costs, and augmentation against loop-free NumPy as one would write it at first. The tests at the end show from
+where on the loader's thread is worth it.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks._case import Case, speed_test
 from nnx.data import (
     ArrayDataset,
     DataLoader,
@@ -62,15 +61,14 @@ def assert_same_epoch(one, two):
 # --------------------------------------------------------------------------------------- loader
 
 
-@pytest.mark.parametrize("kind", ["gather", "loop"])
-def test_epoch(benchmark, images, labels, kind):
-    """One shuffled epoch without a thread: whole-batch gather against a loop over samples."""
-    benchmark.group = "epoch of 32 batches of 128x3x32x32"
+def epoch(rng):
+    """One shuffled epoch without a thread, as the sum of its batches."""
+    x, y = rng.random(SHAPE, dtype=np.float32), rng.integers(0, 10, SHAPE[0])
     options = dict(batch_size=BATCH, shuffle=True, seed=0, prefetch=0)
-    gathered = DataLoader(ArrayDataset(images, labels), **options)
-    looped = DataLoader(Samples(images, labels), **options)
+    gathered = DataLoader(ArrayDataset(x, y), **options)
+    looped = DataLoader(Samples(x, y), **options)
     assert_same_epoch(gathered, looped)
-    benchmark(drain, gathered if kind == "gather" else looped)
+    return (lambda: drain(gathered)), (lambda: drain(looped))
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])
@@ -153,14 +151,20 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["nnx", "plain"])
-@pytest.mark.parametrize("name", PAIRS)
-def test_augment(benchmark, images, name, kind):
-    benchmark.group = f"{name} of 128x3x32x32"
-    batch = images[:BATCH]
-    if name == "to_float":
-        batch = (batch * 255).astype(np.uint8)
-    ours, plain = PAIRS[name]
-    # Coordinates up to 32 in float32 are off by about 1e-6 pixels.
-    np.testing.assert_allclose(ours(batch, np.random.default_rng(5)), plain(batch, np.random.default_rng(5)), atol=1e-5)
-    benchmark(ours if kind == "nnx" else plain, batch, np.random.default_rng(5))
+def augment(name):
+    def make(rng):
+        ours, plain = PAIRS[name]
+        batch = rng.random((BATCH, *SHAPE[1:]), dtype=np.float32)
+        if name == "to_float":
+            batch = (batch * 255).astype(np.uint8)
+        return (lambda: ours(batch, np.random.default_rng(5))), (lambda: plain(batch, np.random.default_rng(5)))
+
+    return make
+
+
+CASES = [
+    Case("epoch of 32 batches of 128x3x32x32", epoch),
+    *[Case(f"{name} of 128x3x32x32", augment(name)) for name in PAIRS],
+]
+
+test_speed = speed_test(CASES)
