@@ -254,14 +254,27 @@ static void NAME(direct_weight)(const struct nnx_taps *d, const REAL *x, ptrdiff
 }
 
 /* x[pixel + run] += columns[pixel][run]: the adjoint of reading, for one row of pixels. A run takes `padded` numbers of
- * `columns`, a whole number of vectors with zeros behind its end; x is writeable that far. */
+ * `columns`, a whole number of vectors; x is writeable that far. What stands behind the run's end counts as 0 (it is
+ * 0 times gy, and so NaN where gy is infinite). */
 static void NAME(direct_scatter)(const struct nnx_taps *d, const REAL *columns, ptrdiff_t padded, REAL *x)
 {
+    const ptrdiff_t whole = d->length / VLEN * VLEN;
+#if defined(__GNUC__)
+    NAME(positive_mask) tail;
+    for (int j = 0; j < VLEN; j++)
+        tail[j] = whole + j < d->length ? -1 : 0;
+#endif
     for (ptrdiff_t j = 0; j < d->columns; j++, x += d->pixel_step)
         for (ptrdiff_t run = 0; run < d->runs; run++, columns += padded) {
             REAL *to = x + d->offset[run];
-            for (ptrdiff_t l = 0; l < padded; l += VLEN)
+            for (ptrdiff_t l = 0; l < whole; l += VLEN)
                 STORE(to + l, LOAD(to + l) + LOAD(columns + l));
+#if defined(__GNUC__)
+            if (whole < padded) {
+                const NAME(vec) rest = (NAME(vec))((NAME(positive_mask))LOAD(columns + whole) & tail);
+                STORE(to + whole, LOAD(to + whole) + rest);
+            }
+#endif
         }
 }
 

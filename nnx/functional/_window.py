@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,27 @@ Pairs = tuple[tuple[int, int], ...]
 LARGEST = 2**31 - 1
 
 _AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
+
+_INTEGER = frozenset({int})
+_PLAIN = frozenset({int, str, bool, type(None)})
+
+
+def remembered(function: Callable) -> Callable:
+    """Keep the last answers to plain questions: integers, strings, tuples of integers.
+
+    A layer asks the same in every step, and the checks take longer than a small layer's arithmetic. Anything else, such
+    as 1.0 or True in a tuple, which compare equal to 1, is checked anew.
+    """
+    kept = lru_cache(1024, typed=True)(function)
+
+    @wraps(function)
+    def ask(*arguments: Any) -> Any:
+        for a in arguments:
+            if not (_INTEGER.issuperset(map(type, a)) if type(a) is tuple else type(a) in _PLAIN):
+                return function(*arguments)
+        return kept(*arguments)
+
+    return ask
 
 
 def sizes(owner: str, name: str, value: Any, n: int, minimum: int = 1) -> Sizes:
@@ -65,23 +88,23 @@ def operand(owner: str, name: str, value: Any, dtype: Any = None) -> Tensor:
     return value
 
 
-def layout(n: int, x: Tensor) -> str:
-    """The names of the dimensions: "(N, C, H, W)", without the N if `x` is one sample."""
-    return f"({'N, ' if x.ndim == n + 2 else ''}C, {_AXES[n]})"
+def layout(n: int, ndim: int) -> str:
+    """The names of the dimensions: "(N, C, H, W)", without the N if there are only those of one sample."""
+    return f"({'N, ' if ndim == n + 2 else ''}C, {_AXES[n]})"
 
 
-def check_images(owner: str, x: Tensor, n: int) -> bool:
+def check_images(owner: str, shape: Sizes, n: int) -> bool:
     """Refuse what is not (N, C, spatial...) or, for which True is returned, (C, spatial...)."""
-    if x.ndim not in (n + 1, n + 2):
+    if len(shape) not in (n + 1, n + 2):
         raise ValueError(
             f"{owner}: expected input with {n + 2} dimensions (N, C, {_AXES[n]}), "
-            f"or {n + 1} (C, {_AXES[n]}) for one sample, got shape {x.shape}"
+            f"or {n + 1} (C, {_AXES[n]}) for one sample, got shape {shape}"
         )
-    if 0 in x.shape[-n:]:
+    if 0 in shape[-n:]:
         raise ValueError(
-            f"{owner}: expected input with at least one element along each of ({_AXES[n]}), got shape {x.shape}"
+            f"{owner}: expected input with at least one element along each of ({_AXES[n]}), got shape {shape}"
         )
-    return x.ndim == n + 1
+    return len(shape) == n + 1
 
 
 def check_size(owner: str, shape: Sizes) -> None:

@@ -103,26 +103,8 @@ def conv_nd(
     w = _weight(owner, weight, n)
     x = _window.operand(owner, "input", input, w.dtype)
     b = None if bias is None else _window.operand(owner, "bias", bias, w.dtype)
-    one = _window.check_images(owner, x, n)
-    kernel = w.shape[2:]
-    stride = _window.sizes(owner, "stride", stride, n)
-    dilation = _window.sizes(owner, "dilation", dilation, n)
-    groups = _check.integer(owner, "groups", groups, 1)
-    pairs = _window.paddings(owner, padding, kernel, stride, dilation)
-    check_channels(owner, x, n, w.shape[1] * groups, groups)
-    _check_bias(owner, b, len(w))
-    if len(w) % groups:
-        raise ValueError(f"{owner}: expected groups to divide the {len(w)} output channels, got groups={groups}")
-    out = output_sizes(x.shape[-n:], kernel, stride, pairs, dilation)
-    if min(out) < 1:
-        raise ValueError(
-            f"{owner}: expected a kernel that fits into the padded input, got kernel {kernel} with "
-            f"dilation {dilation} for spatial size {x.shape[-n:]} with padding {pairs}"
-        )
-    n_images = 1 if one else len(x)
-    _window.check_size(owner, (n_images, len(w), *out))
-    padded = tuple(size + low + high for size, (low, high) in zip(x.shape[-n:], pairs, strict=True))
-    _window.check_size(owner, (n_images, x.shape[-n - 1], *padded))
+    one, stride, pairs, dilation, groups = _conv_geometry(owner, n, x.shape, w.shape, stride, padding, dilation, groups)
+    _check_bias(owner, b, w.shape[0])
     if one:
         x = unsqueeze(x, 0)
     be = backend_of(x.data)
@@ -133,6 +115,33 @@ def conv_nd(
     else:
         t = record(y, _conv_grad, (x, w, b), *saved)
     return squeeze(t, 0) if one else t
+
+
+@_window.remembered
+def _conv_geometry(
+    owner: str, n: int, x_shape: Sizes, w_shape: Sizes, stride: Any, padding: Any, dilation: Any, groups: Any
+) -> tuple[bool, Sizes, Pairs, Sizes, int]:
+    """Check shapes and numbers: whether the input is one sample, and the numbers as `Backend.conv` takes them."""
+    one = _window.check_images(owner, x_shape, n)
+    kernel = w_shape[2:]
+    stride = _window.sizes(owner, "stride", stride, n)
+    dilation = _window.sizes(owner, "dilation", dilation, n)
+    groups = _check.integer(owner, "groups", groups, 1)
+    pairs = _window.paddings(owner, padding, kernel, stride, dilation)
+    check_channels(owner, x_shape, n, w_shape[1] * groups, groups)
+    if w_shape[0] % groups:
+        raise ValueError(f"{owner}: expected groups to divide the {w_shape[0]} output channels, got groups={groups}")
+    out = output_sizes(x_shape[-n:], kernel, stride, pairs, dilation)
+    if min(out) < 1:
+        raise ValueError(
+            f"{owner}: expected a kernel that fits into the padded input, got kernel {kernel} with "
+            f"dilation {dilation} for spatial size {x_shape[-n:]} with padding {pairs}"
+        )
+    n_images = 1 if one else x_shape[0]
+    _window.check_size(owner, (n_images, w_shape[0], *out))
+    padded = tuple(size + low + high for size, (low, high) in zip(x_shape[-n:], pairs, strict=True))
+    _window.check_size(owner, (n_images, x_shape[-n - 1], *padded))
+    return one, stride, pairs, dilation, groups
 
 
 def _conv_relu_grad(needs, gy, y, be, x, w, stride, padding, dilation, groups):
@@ -271,7 +280,7 @@ def conv_transpose_nd(
     w = _weight(owner, weight, n)
     x = _window.operand(owner, "input", input, w.dtype)
     b = None if bias is None else _window.operand(owner, "bias", bias, w.dtype)
-    one = _window.check_images(owner, x, n)
+    one = _window.check_images(owner, x.shape, n)
     kernel = w.shape[2:]
     stride = _window.sizes(owner, "stride", stride, n)
     dilation = _window.sizes(owner, "dilation", dilation, n)
@@ -283,7 +292,7 @@ def conv_transpose_nd(
             "Strings are for convolutions only"
         )
     pairs = _window.paddings(owner, padding, kernel, stride, dilation)
-    check_channels(owner, x, n, len(w), 1)
+    check_channels(owner, x.shape, n, len(w), 1)
     if len(w) % groups:
         raise ValueError(f"{owner}: expected groups to divide the {len(w)} input channels, got groups={groups}")
     channels = w.shape[1] * groups
@@ -376,7 +385,7 @@ def unfold(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, st
     (1, 27, 9)
     """
     x = _window.operand("unfold", "input", input)
-    one = _window.check_images("unfold", x, 2)
+    one = _window.check_images("unfold", x.shape, 2)
     kernel, dilation, pairs, stride = _column_arguments("unfold", kernel_size, dilation, padding, stride)
     out = output_sizes(x.shape[-2:], kernel, stride, pairs, dilation)
     if min(out) < 1:
@@ -461,13 +470,13 @@ def _weight(owner: str, weight: Any, n: int) -> Tensor:
     return w
 
 
-def check_channels(owner: str, x: Tensor, n: int, channels: int, groups: int) -> None:
+def check_channels(owner: str, shape: Sizes, n: int, channels: int, groups: int) -> None:
     """Refuse input with another number of channels."""
-    if x.shape[-n - 1] != channels:
+    if shape[-n - 1] != channels:
         parts = f" in {groups} groups" if groups > 1 else ""
         raise ValueError(
-            f"{owner}: expected input with {channels} channels{parts} (dimension {x.ndim - n - 1} "
-            f"of {_window.layout(n, x)}), got shape {x.shape}"
+            f"{owner}: expected input with {channels} channels{parts} (dimension {len(shape) - n - 1} "
+            f"of {_window.layout(n, len(shape))}), got shape {shape}"
         )
 
 

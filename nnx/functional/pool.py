@@ -106,13 +106,10 @@ def max_pool_nd(
              passes nothing on (nnx/nn/_fusion.py).
     """
     x = _window.operand(owner, "input", input)
-    one = _window.check_images(owner, x, n)
-    kernel, stride, padding = pool_arguments(owner, n, kernel_size, stride, padding)
-    dilation = _window.sizes(owner, "dilation", dilation, n)
     sizes, ceil_mode = x.shape[-n:], bool(ceil_mode)
-    out = _check_fit(owner, sizes, kernel, stride, padding, dilation, ceil_mode)
-    if any(d > size for d, size in zip(dilation, sizes, strict=True)):
-        _check_filled(owner, sizes, out, kernel, stride, padding, dilation)
+    one, kernel, stride, padding, dilation = _max_pool_geometry(
+        owner, n, x.shape, kernel_size, stride, padding, dilation, ceil_mode
+    )
     if one:
         x = unsqueeze(x, 0)
     be = backend_of(x.data)
@@ -126,6 +123,21 @@ def max_pool_nd(
         return t
     positions = be.pool_positions(index, sizes, kernel, stride, padding, dilation)
     return t, Tensor(positions[0] if one else positions)
+
+
+@_window.remembered
+def _max_pool_geometry(
+    owner: str, n: int, shape: Sizes, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> tuple[bool, Sizes, Sizes, Sizes, Sizes]:
+    """Check shape and numbers: whether the input is one sample, and the numbers as tuples."""
+    one = _window.check_images(owner, shape, n)
+    kernel, stride, padding = pool_arguments(owner, n, kernel_size, stride, padding)
+    dilation = _window.sizes(owner, "dilation", dilation, n)
+    sizes = shape[-n:]
+    out = _check_fit(owner, sizes, kernel, stride, padding, dilation, ceil_mode)
+    if any(d > size for d, size in zip(dilation, sizes, strict=True)):
+        _check_filled(owner, sizes, out, kernel, stride, padding, dilation)
+    return one, kernel, stride, padding, dilation
 
 
 def _max_pool_relu_grad(needs, gy, y, be, index, x_shape, kernel, stride, padding, dilation):
@@ -240,7 +252,7 @@ def avg_pool_nd(
 ) -> Tensor:
     """Average pooling over n spatial dimensions, for functions and layers."""
     x = _window.operand(owner, "input", input)
-    one = _window.check_images(owner, x, n)
+    one = _window.check_images(owner, x.shape, n)
     kernel, stride, padding = pool_arguments(owner, n, kernel_size, stride, padding)
     divisor = check_divisor(owner, divisor_override)
     _check_fit(owner, x.shape[-n:], kernel, stride, padding, (1,) * n, bool(ceil_mode))
@@ -285,7 +297,7 @@ def adaptive_avg_pool3d(input: Any, output_size: Any) -> Tensor:
 def adaptive_avg_pool_nd(owner: str, n: int, input: Any, output_size: Any) -> Tensor:
     """Adaptive average pooling over n spatial dimensions, for functions and layers."""
     x = _window.operand(owner, "input", input)
-    one = _window.check_images(owner, x, n)
+    one = _window.check_images(owner, x.shape, n)
     wanted = check_output_size(owner, n, output_size)
     out = tuple(size if o is None else o for o, size in zip(wanted, x.shape[-n:], strict=True))
     if one:

@@ -119,8 +119,8 @@ class _Conv(Module):
 
     def _padded(self, owner: str, input: Any) -> Tensor:
         x = _window.operand(owner, "input", input, self.weight.dtype)
-        _window.check_images(owner, x, self._n)
-        check_channels(owner, x, self._n, self.in_channels, self.groups)
+        _window.check_images(owner, x.shape, self._n)
+        check_channels(owner, x.shape, self._n, self.in_channels, self.groups)
         pairs = _window.paddings(owner, self.padding, self.kernel_size, self.stride, self.dilation)
         if not any(map(any, pairs)):
             return x
@@ -230,7 +230,7 @@ class _ConvTranspose(_Conv):
         extra = self.output_padding
         if output_size is not None:
             input = _window.operand(owner, "input", input, self.weight.dtype)
-            _window.check_images(owner, input, self._n)
+            _window.check_images(owner, input.shape, self._n)
             extra = self._extra(owner, input, output_size)
         return conv_transpose_nd(
             owner,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,12 @@ __all__ = [
     "LayerNorm",
     "LocalResponseNorm",
 ]
+
+
+@lru_cache
+def _channel_axis(shape: str) -> int:
+    """Where the C is in "(N, C, H, W)"."""
+    return shape.strip("()").split(", ").index("C")
 
 
 class _ChannelNorm(Module):
@@ -91,7 +98,7 @@ class _ChannelNorm(Module):
                 f"{owner}: expected input of shape {' or '.join(self._shapes.values())}, got shape {x.shape}"
             )
         shape = self._shapes[x.ndim]
-        axis = shape.strip("()").split(", ").index("C")
+        axis = _channel_axis(shape)
         if x.shape[axis] != self.num_features:
             raise ValueError(
                 f"{owner}: expected input with {self.num_features} channels (dimension {axis} of "

@@ -128,6 +128,27 @@ def test_data_grad_with_bias_is_a_transposed_convolution(level, rng):
     check(with_bias, plain + bias[:, None, None], np.float32)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_not_finite_stays_in_its_taps(level, rng, bad, dtype):
+    """Vectors are wider than a run of taps: what is computed behind its end must reach nobody."""
+    gy = rng.standard_normal((1, 4, 6, 6)).astype(dtype)
+    gy[0, 1, 2, 3] = bad
+    w = rng.standard_normal((4, 2, 3, 3)).astype(dtype)
+    x = rng.standard_normal((1, 2, 8, 8)).astype(dtype)
+    gx, gw = empty_last((1, 2, 8, 8), dtype), np.empty_like(w)
+    with np.errstate(invalid="ignore"):
+        expected = BASE.conv_data_grad(gy, w, gx.shape, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+    direct.data_grad(last(gy), w, None, gx, (1, 1), (0, 0), (1, 1), 2)
+    np.testing.assert_array_equal(np.isfinite(gx), np.isfinite(expected))
+    assert np.isfinite(gx).sum() == 2 * (64 - 9)
+    direct.weight_grad(last(gy), x, gw, (1, 1), (0, 0), (1, 1), 2)
+    assert not np.isfinite(gw[1]).any() and np.isfinite(gw[[0, 2, 3]]).all()
+    y = empty_last((1, 2, 4, 4), dtype)
+    direct.forward(gy, w.swapaxes(0, 1).copy(), None, y, (1, 1), (0, 0), (1, 1), False, 2)
+    assert np.isfinite(y).sum() == 2 * (16 - 9)
+
+
 def test_nothing_is_written_behind_the_result(level, rng):
     """Whole vectors are stored where fewer numbers remain: they must go into scratch memory."""
     w, b = rng.standard_normal((3, 2, 3, 3)), rng.standard_normal(3)

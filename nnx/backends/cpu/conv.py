@@ -11,6 +11,7 @@ Which of them runs is decided by shape; the rules were measured (benchmarks/NOTE
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -58,13 +59,13 @@ class ConvKernels:
     ) -> np.ndarray:
         if not _takes(x, w) or (b is not None and b.dtype != x.dtype):
             return super().conv(x, w, b, stride, padding, dilation, groups, relu)  # type: ignore[misc]
-        out = output_sizes(x.shape[2:], w.shape[2:], stride, padding, dilation)
-        y = empty_channels_last((x.shape[0], w.shape[0], *out), x.dtype)
-        low = tuple([p[0] for p in padding])
+        y_shape, low = _result(x.shape, w.shape, stride, padding, dilation)
+        y = empty_channels_last(y_shape, x.dtype)
         threads = _threads(y, w)
-        if _suits_winograd(y, w.shape, stride, padding, dilation, groups):
+        how = _algorithm(y_shape, w.shape, stride, low, dilation, groups, _fast(x))
+        if how == "winograd":
             _winograd.forward(channels_last(x), _whole(w), _bias(b), y, low, relu, threads)
-        elif _suits_direct(w.shape, dilation, groups):
+        elif how == "direct":
             _direct.forward(_source(x), _whole(w), _bias(b), y, stride, low, dilation, relu, threads)
         else:
             _conv.forward(_source(x), _whole(w), _bias(b), y, stride, low, dilation, groups, threads)
@@ -89,9 +90,10 @@ class ConvKernels:
         gx = empty_channels_last(x_shape, gy.dtype)
         low = tuple([p[0] for p in padding])
         threads = _threads(gy, w)
-        if _suits_winograd(gx, w.shape, stride, padding, dilation, groups):
+        how = _algorithm(tuple(x_shape), w.shape, stride, low, dilation, groups, _fast(gy))
+        if how == "winograd":
             _winograd.data_grad(channels_last(gy), _whole(w), gx, low, threads)
-        elif _suits_direct(w.shape, dilation, groups):
+        elif how == "direct":
             # with stride 1 it is a convolution of gy with the filters turned around, if gy gets a border
             border = tuple([d * (k - 1) - p for k, d, p in zip(w.shape[2:], dilation, low, strict=True)])
             if max(stride) == 1 and min(border) >= 0 and x_shape[1] >= _SCATTER_CHANNELS:
@@ -120,10 +122,11 @@ class ConvKernels:
         gw = empty(tuple(w_shape), gy.dtype)
         low = tuple([p[0] for p in padding])
         threads = _threads(gy, gw)
-        small = gw.size <= _LARGEST_WEIGHTS
-        if small and _suits_winograd(gy, w_shape, stride, padding, dilation, groups):
+        fast = _fast(gy) and gw.size <= _LARGEST_WEIGHTS
+        how = _algorithm(gy.shape, tuple(w_shape), stride, low, dilation, groups, fast)
+        if how == "winograd":
             _winograd.weight_grad(channels_last(gy), channels_last(x), gw, low, threads)
-        elif _suits_direct(w_shape, dilation, groups):
+        elif how == "direct":
             _direct.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, threads)
         else:
             _conv.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, groups, threads)
@@ -136,10 +139,17 @@ class ConvKernels:
         return column_sums(rows.reshape(gy.size // max(gy.shape[1], 1), gy.shape[1]))
 
 
-def _suits_winograd(
-    result: np.ndarray, w_shape: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int
-) -> bool:
-    """Whether Winograd's algorithm runs; `result` is y, gx, or for the weights gy."""
+@lru_cache(1024)
+def _algorithm(
+    result: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int, fast: bool
+) -> str:
+    """What runs: "winograd", "direct" or "columns"; `result` is the shape of y, gx, or for the weights gy."""
+    if fast and _suits_winograd(result, w_shape, stride, low, dilation, groups):
+        return "winograd"
+    return "direct" if _suits_direct(w_shape, dilation, groups) else "columns"
+
+
+def _suits_winograd(result: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int) -> bool:
     return (
         w_shape[2:] == (3, 3)
         and stride == (1, 1)
@@ -147,16 +157,12 @@ def _suits_winograd(
         and groups == 1
         and w_shape[0] >= _WINOGRAD_CHANNELS
         and w_shape[1] >= _WINOGRAD_CHANNELS
-        and result.shape[0] * result.shape[2] * result.shape[3] >= _WINOGRAD_PIXELS
-        and result.dtype == np.float32
-        and padding[0][0] <= 2
-        and padding[1][0] <= 2
-        and precision.get_conv_precision() == "default"
+        and result[0] * result[2] * result[3] >= _WINOGRAD_PIXELS
+        and max(low) <= 2
     )
 
 
 def _suits_direct(w_shape: Sizes, dilation: Sizes, groups: int) -> bool:
-    """Whether numbers are read where they lie, without a column matrix."""
     if groups != 1 or len(w_shape) > 4:
         return False
     weights = w_shape[0] * w_shape[1]
@@ -165,6 +171,18 @@ def _suits_direct(w_shape: Sizes, dilation: Sizes, groups: int) -> bool:
             return False
         weights *= k
     return weights <= _DIRECT_WEIGHTS
+
+
+def _fast(x: np.ndarray) -> bool:
+    """Whether Winograd's algorithm may run: float32, and nobody has asked for direct summation."""
+    return x.dtype == np.float32 and precision.get_conv_precision() == "default"
+
+
+@lru_cache(1024)
+def _result(x_shape: Sizes, w_shape: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> tuple[Sizes, Sizes]:
+    """The shape of y, and the zeros at the low side of each axis."""
+    out = output_sizes(x_shape[2:], w_shape[2:], stride, padding, dilation)
+    return (x_shape[0], w_shape[0], *out), tuple([p[0] for p in padding])
 
 
 def _takes(a: np.ndarray, b: np.ndarray) -> bool:

@@ -46,9 +46,9 @@ class PoolKernels:
             return super().max_pool(  # type: ignore[misc]
                 x, kernel, stride, padding, dilation, ceil_mode
             )
-        out = pooled_sizes(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
+        out, positions = _max_pooled(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
         y = empty_channels_last((*x.shape[:2], *out), x.dtype)
-        index = empty_channels_last(y.shape, index_dtype(kernel))
+        index = empty_channels_last(y.shape, positions)
         threads = threads_for(max(x.size, y.size))
         geometry = _windows(kernel, stride, padding, dilation)
         _pool.max_pool(_volumes(x), _volumes(y), _volumes(index), *geometry, threads)
@@ -133,6 +133,12 @@ def _mean_pool_backward(gy: np.ndarray, x_shape: Sizes, boxes: Boxes) -> np.ndar
     gx = empty_channels_last(x_shape, gy.dtype)
     _pool.mean_pool_backward(_volumes(gy), _volumes(gx), *boxes, threads_for(max(gx.size, gy.size)))
     return gx
+
+
+@lru_cache(1024)
+def _max_pooled(*geometry: Any) -> tuple[Sizes, Any]:
+    """The number of windows along each axis, and the type of positions in a window."""
+    return pooled_sizes(*geometry), index_dtype(geometry[1])
 
 
 def _takes(a: np.ndarray) -> bool:
