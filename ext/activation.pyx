@@ -40,6 +40,8 @@ cdef extern from "table.h" nogil:
         map1_f64 relu_f64, leaky_relu_f64, hardtanh_f64, elu_f64, sigmoid_f64, tanh_f64, softplus_f64
         map1_f32 silu_f32, mish_f32, gelu_f32, gelu_tanh_f32
         map1_f64 silu_f64, mish_f64, gelu_f64, gelu_tanh_f64
+        map2_f32 add_f32
+        map2_f64 add_f64
         map2_f32 relu_backward_f32, leaky_relu_backward_f32, hardtanh_backward_f32, elu_backward_f32
         map2_f64 relu_backward_f64, leaky_relu_backward_f64, hardtanh_backward_f64, elu_backward_f64
         map2_f32 sigmoid_backward_f32, tanh_backward_f32, softplus_backward_f32, silu_backward_f32
@@ -134,6 +136,12 @@ cdef void _run2(
 def relu(cnp.ndarray x, cnp.ndarray y, int num_threads):
     """y = max(x, 0)"""
     _map1("relu", _kernels().relu_f32, _kernels().relu_f64, x, y, num_threads)
+
+
+def add(cnp.ndarray a, cnp.ndarray b, cnp.ndarray out, int num_threads):
+    """out = a + b; out may be a or b"""
+    cdef const nnx_activation *k = _kernels()
+    _map2("add", k.add_f32, k.add_f64, a, "b", b, out, num_threads)
 
 
 def relu_backward(cnp.ndarray gy, cnp.ndarray y, cnp.ndarray gx, int num_threads):

@@ -169,6 +169,14 @@ def run_neighbours(record: Record, spy: Any, dtype: Any) -> None:
             spy.nearest(rng.standard_normal((queries, 33)).astype(dtype), points, 4, p)
 
 
+def run_sums(record: Record, spy: Any, dtype: Any) -> None:
+    """The engine adds so where gradients meet, if they are large."""
+    record.rtol = 0
+    a, b = np.random.default_rng(0).standard_normal((2, 3, 50)).astype(dtype)
+    spy.add(a, b)
+    spy.add_in_place(a, b)
+
+
 @pytest.fixture
 def record(monkeypatch) -> Record:
     record = Record()
@@ -179,6 +187,7 @@ def record(monkeypatch) -> Record:
             run_cases(record, dtype)
             run_optimizers(record, dtype)
             run_neighbours(record, spy, dtype)
+            run_sums(record, spy, dtype)
     return record
 
 

@@ -18,6 +18,8 @@ static inline REAL NAME(near)(REAL x)
 
 /* -- piecewise linear -- */
 
+MAP2(add, (void)p, a + b)
+
 MAP1(relu, (void)p, a <= 0 ? 0 : a)
 MAP2(relu_backward, (void)p, b <= 0 ? 0 : a)
 

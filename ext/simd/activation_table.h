@@ -12,6 +12,7 @@
     NNX_MAP2(X, REAL, name##_backward)
 
 #define NNX_TABLE_activation(X, REAL) \
+    NNX_MAP2(X, REAL, add) \
     NNX_ACTIVATION(X, REAL, relu) \
     NNX_ACTIVATION(X, REAL, leaky_relu) \
     NNX_ACTIVATION(X, REAL, hardtanh) \

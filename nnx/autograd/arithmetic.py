@@ -7,12 +7,14 @@ it. Two Tensors of different float types promote as in NumPy, and each gets its 
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nnx.autograd._tensor import Tensor, _wrap, as_tensor, record, unbroadcast
+from nnx.autograd.engine import LARGE_SUM
 from nnx.backends import backend_of
 
 _NUMBERS = (builtins.bool, int, float)
@@ -48,7 +50,10 @@ def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
     if alpha != 1:
         other = _scaled(other, alpha)
     a, b, ta, tb = _operands(input, other)
-    return record(a + b, _add_grad, (ta, tb), _shape(a), _shape(b))
+    shape = _shape(a)
+    same = shape == _shape(b) and math.prod(shape) >= LARGE_SUM
+    y = backend_of(a).add(a, b) if same else a + b
+    return record(y, _add_grad, (ta, tb), shape, _shape(b))
 
 
 def _add_grad(needs, gy, a_shape, b_shape):

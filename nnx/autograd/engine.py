@@ -16,6 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from nnx.backends import backend_of
+
+LARGE_SUM = 16384  # numbers from which the backend adds faster than NumPy
+
 _count = itertools.count()
 
 
@@ -169,11 +173,13 @@ def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_g
                 heapq.heappush(queue, (-parent.number, parent))
             else:
                 entry = pending[parent]
-                if entry[1]:
-                    entry[0] += g
-                else:
-                    entry[0] = entry[0] + g
+                if not entry[1]:
+                    entry[0] = backend_of(g).add(entry[0], g) if g.size >= LARGE_SUM else entry[0] + g
                     entry[1] = not isinstance(entry[0], np.generic)
+                elif g.size >= LARGE_SUM:
+                    backend_of(g).add_in_place(entry[0], g)
+                else:
+                    entry[0] += g
         del results, gy
 
 

@@ -626,3 +626,18 @@ def test_running_root_is_the_pass_of_this_thread():
     y = record(x.data, grad, (x,)).sum()
     y.backward()
     assert seen == [y._node, y._node]
+
+
+@pytest.mark.parametrize("uses", [2, 3, 4])
+def test_large_gradients_meet(uses):
+    """Beyond some size the backend adds, in place from the third on; arrays that others hold stay as they are."""
+    x = nnx.tensor(np.random.default_rng(0).standard_normal((200, 130)), requires_grad=True)
+    middle = x * 1.0
+    parts = [middle * float(k + 1) for k in range(uses)]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    gy = np.ones((200, 130))
+    total.backward(gy)
+    assert (gy == 1).all()
+    np.testing.assert_array_equal(x.grad, np.full((200, 130), sum(range(1, uses + 1))))

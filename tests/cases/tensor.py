@@ -58,6 +58,7 @@ CASES = [
     *_binary("pow", positive),
     *_binary("maximum"),
     *_binary("minimum"),
+    Case("add-large", A.add, normal((3, 2), (3, 2)), torch_f("add"), large=normal((130, 127), (130, 127))),
     Case("add-alpha", A.add, normal((5, 7), (5, 7)), torch_f("add"), {"alpha": 2.5}, (0, 1), (0, 1)),
     Case("sub-alpha", A.sub, normal((5, 7), (7,)), torch_f("sub"), {"alpha": -3}, (0, 1)),
     Case("add-number", A.add, mixed(normal((5, 7)), constant(3)), torch_f("add")),

@@ -25,6 +25,18 @@ _SQRT_1_OVER_2PI = 0.3989422804014327
 class ActivationOps:
     """Elementwise activations, softmax over one axis, and maxout."""
 
+    # -- sums ----------------------------------------------------------------------------------
+
+    @_quiet
+    def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """``a + b`` of two arrays of one shape, as where branches of a network meet, or their gradients."""
+        return a + b
+
+    @_quiet
+    def add_in_place(self, a: np.ndarray, b: np.ndarray) -> None:
+        """``a += b``."""
+        a += b
+
     # -- piecewise linear ----------------------------------------------------------------------
 
     def relu(self, x: np.ndarray) -> np.ndarray:

@@ -14,13 +14,26 @@ import numpy as np
 from nnx._ext import activation as _activation
 from nnx._ext.memory import empty_like
 from nnx.backends.base.activation import ActivationOps
-from nnx.backends.cpu._arrays import dense, has_kernel, like, threads_for
+from nnx.backends.cpu._arrays import dense, has_kernel, is_dense, like, threads_for
 
 _SHORT = 256  # elements of the longest slice that need not be a row: see ext/simd/rows.h
 
 
 class ActivationKernels(ActivationOps):
     """Overrides for float32 and float64."""
+
+    def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if not has_kernel(a, b) or a.strides != b.strides or not is_dense(a):
+            return super().add(a, b)
+        out = empty_like(a)
+        _activation.add(a, b, out, threads_for(a.size))
+        return out
+
+    def add_in_place(self, a: np.ndarray, b: np.ndarray) -> None:
+        if not has_kernel(a, b) or a.strides != b.strides or not is_dense(a):
+            super().add_in_place(a, b)
+        else:
+            _activation.add(a, b, a, threads_for(a.size))
 
     def relu(self, x: np.ndarray) -> np.ndarray:
         if not has_kernel(x):
