@@ -50,7 +50,9 @@ cdef enum:
     ROW_STEP = 12              # rows of the largest micro-kernel
     PARTIAL_BYTES = 16777216   # of all partial weight gradients together
     CHUNKS = 16                # partial weight gradients, at most
-    CHANNEL_BLOCK = 64         # channels of one task of the weight gradient
+    CHANNEL_BLOCK = 64         # channels of one task of the weight gradient, at most
+    TASK_BYTES = 262144        # of the partial gradient that a task adds to, about: it stays in the second-level cache
+    TASKS = 8                  # without cutting the pixels into chunks, so many tasks are enough
     MAX_TAPS = 4096            # taps per axis
     LARGEST = 1 << 30          # stride, padding, dilation: products with positions stay far from overflow
 
@@ -531,10 +533,14 @@ cdef int _weight_grad(real *gw, Image X, Image W, Image Y, Geometry g, Py_ssize_
     cdef Py_ssize_t *offsets = <Py_ssize_t *> take_workspace(3 * MAX_TAPS * sizeof(Py_ssize_t))
     _input_view(&v, &X, &W, &Y, &g, offsets)
     cdef Py_ssize_t rows = _rows(&v, Y.images), size = T * C * F
-    cdef Py_ssize_t block = C if depthwise else min(C, CHANNEL_BLOCK), blocks = (C + block - 1) // block
-    cdef Py_ssize_t tile = _tile_rows(rows, (2 * T * block + F) * sizeof(real))
+    cdef Py_ssize_t fit = TASK_BYTES // (max(T * F, 1) * <Py_ssize_t> sizeof(real)) // 16 * 16
+    cdef Py_ssize_t block = C if depthwise else min(C, max(min(fit, CHANNEL_BLOCK), 16))
+    cdef Py_ssize_t blocks = (C + block - 1) // block
+    cdef Py_ssize_t tile = _tile_rows(rows, (2 * T * block + F) * sizeof(real) // (1 if depthwise else 3))
     cdef Py_ssize_t tiles = (rows + tile - 1) // tile
     cdef Py_ssize_t chunks = min(tiles, CHUNKS, max(PARTIAL_BYTES // (size * <Py_ssize_t> sizeof(real)), 2))
+    if blocks >= TASKS:
+        chunks = min(chunks, (2 * TASKS + blocks - 1) // blocks)
     cdef Py_ssize_t per_chunk, scratch, group, task, chunk, t, c, f, at
     if chunks < 1:
         chunks = 1
@@ -557,17 +563,15 @@ cdef int _weight_grad(real *gw, Image X, Image W, Image Y, Geometry g, Py_ssize_
                                        per_chunk, depthwise, x, X.channel, gy, Y.channels, panel,
                                        partial + task // blocks * size, buffer + threadid() * scratch)
                 for f in prange(F, num_threads=num_threads, schedule="static"):
-                    for c in range(C):
-                        for t in range(T):
+                    for t in range(T):
+                        at = (t // W.size[2] // W.size[1] * W.stride[0] + t // W.size[2] % W.size[1] * W.stride[1]
+                              + t % W.size[2] * W.stride[2])
+                        at = at if depthwise else at + (group * F + f) * W.image
+                        for c in range(C):
                             total = 0
                             for chunk in range(chunks):
                                 total = total + partial[((chunk * F + f) * T + t) * C + c]
-                            at = (t // W.size[2] // W.size[1] * W.stride[0] + t // W.size[2] % W.size[1] * W.stride[1]
-                                  + t % W.size[2] * W.stride[2])
-                            if depthwise:
-                                gw[c * W.image + at] = total
-                            else:
-                                gw[(group * F + f) * W.image + c * W.channel + at] = total
+                            gw[at + c * (W.image if depthwise else W.channel)] = total
     finally:
         give_workspace(buffer)
         give_workspace(partial)

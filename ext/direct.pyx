@@ -34,13 +34,21 @@ cdef extern from "table.h" nogil:
 
     ctypedef struct nnx_direct "struct nnx_direct":
         void (*direct_forward_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, const float *, int,
-                                   float *, float *) noexcept nogil
+                                   float *, Py_ssize_t, float *) noexcept nogil
         void (*direct_forward_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, const double *, int,
-                                   double *, double *) noexcept nogil
-        void (*direct_weight_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, float *,
+                                   double *, Py_ssize_t, double *) noexcept nogil
+        void (*direct_weight_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, Py_ssize_t, float *,
                                   Py_ssize_t) noexcept nogil
-        void (*direct_weight_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, double *,
+        void (*direct_weight_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, Py_ssize_t, double *,
                                   Py_ssize_t) noexcept nogil
+        void (*direct_depthwise_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, const float *, int,
+                                     float *) noexcept nogil
+        void (*direct_depthwise_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, const double *, int,
+                                     double *) noexcept nogil
+        void (*direct_depthwise_weight_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *,
+                                            float *) noexcept nogil
+        void (*direct_depthwise_weight_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *,
+                                            double *) noexcept nogil
         void (*direct_scatter_f32)(const nnx_taps *, const float *, Py_ssize_t, float *) noexcept nogil
         void (*direct_scatter_f64)(const nnx_taps *, const double *, Py_ssize_t, double *) noexcept nogil
 
@@ -57,6 +65,8 @@ cdef struct Plan:
     Py_ssize_t low[2]         # zeros above and to the left
     Py_ssize_t dilation[2]
     Py_ssize_t C
+    Py_ssize_t groups
+    Py_ssize_t inside         # channels of a group
     Py_ssize_t taps[2]
     Py_ssize_t reach[2]       # rows and columns that one filter covers
     Py_ssize_t out[2]         # rows and columns of y
@@ -69,8 +79,8 @@ cdef struct Plan:
     Py_ssize_t offset[MAX_RUNS]
 
 
-cdef int _plan(Image *x, Image *w, Image *y, tuple stride, tuple padding, tuple dilation, str kernel,
-               Plan *p) except -1:
+cdef int _plan(Image *x, Image *w, Image *y, tuple stride, tuple padding, tuple dilation, Py_ssize_t groups,
+               str kernel, Plan *p) except -1:
     """Check the shapes and cut the images into bands."""
     cdef int n = len(stride), axis
     if n < 1 or n > 2 or len(padding) != n or len(dilation) != n:
@@ -90,15 +100,19 @@ cdef int _plan(Image *x, Image *w, Image *y, tuple stride, tuple padding, tuple 
         p.reach[axis] = (p.taps[axis] - 1) * p.dilation[axis] + 1
     if x.size[0] != 1 or w.size[0] != 1 or y.size[0] != 1:
         raise ValueError(f"{kernel}: expected images of 1 or 2 dimensions, got 3")
-    if w.channels != x.channels or w.images != y.channels or x.images != y.images:
+    if groups < 1 or w.channels * groups != x.channels or w.images != y.channels or w.images % groups or (
+        x.images != y.images
+    ):
         raise ValueError(
-            f"{kernel}: expected x (N, C, ..), w (F, C, ..) and y (N, F, ..), got ({x.images}, {x.channels}), "
-            f"({w.images}, {w.channels}) and ({y.images}, {y.channels})"
+            f"{kernel}: expected x (N, C, ..), w (F, C / groups, ..) and y (N, F, ..) in {groups} groups, "
+            f"got ({x.images}, {x.channels}), ({w.images}, {w.channels}) and ({y.images}, {y.channels})"
         )
     p.C = x.channels
-    cdef bint joined = p.dilation[1] == 1
+    p.groups = groups
+    p.inside = w.channels
+    cdef bint joined = p.dilation[1] == 1 and groups == 1
     p.runs = p.taps[0] * (1 if joined else p.taps[1])
-    p.length = p.C * (p.taps[1] if joined else 1)
+    p.length = p.inside * (p.taps[1] if joined else 1)
     if p.runs > MAX_RUNS or p.taps[0] > LARGEST or p.taps[1] > LARGEST:
         raise ValueError(f"{kernel}: expected filters of at most {MAX_RUNS} runs, got {p.taps[0]}x{p.taps[1]} taps")
     p.width = (p.out[1] - 1) * p.stride[1] + p.reach[1]
@@ -188,10 +202,11 @@ cdef cnp.ndarray _bias(object bias, int kind, Py_ssize_t filters, str kernel):
 # -- forward ----------------------------------------------------------------------------------------
 
 def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stride, tuple padding, tuple dilation,
-            bint relu, int num_threads):
+            Py_ssize_t groups, bint relu, int num_threads):
     """y = x * w + bias (cross-correlation), or the positive part of that.
 
-    x (N, C, axes) of any strides, w (F, C, taps), bias (F,) or None, y (N, F, axes) channels-last; one or two axes.
+    x (N, C, axes) of any strides, w (F, C / groups, taps), bias (F,) or None, y (N, F, axes) channels-last; one or two
+    axes.
     padding: zeros at the low side per axis; those at the high side follow from y's shape.
     """
     cdef Image X, W, Y
@@ -202,7 +217,7 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stri
     read_image(x, kind, False, "direct.forward", "x", &X)
     read_image(w, kind, False, "direct.forward", "w", &W)
     read_image(y, kind, True, "direct.forward", "y", &Y)
-    _plan(&X, &W, &Y, stride, padding, dilation, "direct.forward", &p)
+    _plan(&X, &W, &Y, stride, padding, dilation, groups, "direct.forward", &p)
     cdef cnp.ndarray b = _bias(bias, kind, Y.channels, "direct.forward")
     if cnp.PyArray_SIZE(y) == 0:
         return
@@ -213,13 +228,19 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stri
         _forward[double](&p, X, W, Y, <double *> b_data, relu, num_threads)
 
 
+cdef bint _depthwise(const Plan *p, const Image *Y, Py_ssize_t lanes) noexcept nogil:
+    """Whether channels are lanes: one filter for each, and at least a vector of them."""
+    return p.inside == 1 and Y.channels == p.C and p.groups == p.C and p.C >= lanes
+
+
 cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint relu, int num_threads) except -1:
     cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
-    cdef Py_ssize_t F = Y.channels, K = p.runs * p.length, panels = (F + panel - 1) // panel
-    cdef Py_ssize_t units = Y.images * p.bands, unit
-    cdef Py_ssize_t scratch = (_padded_size(p) if p.padded else 0) + p.out[1] * F + panel + 16
+    cdef Py_ssize_t F = Y.channels // p.groups, K = p.runs * p.length
+    cdef Py_ssize_t group_size = (F + panel - 1) // panel * panel * K, units = Y.images * p.bands, unit, g, t
+    cdef Py_ssize_t line = p.out[1] * Y.channels + panel, scratch = line + (_padded_size(p) if p.padded else 0) + 16
+    cdef bint depthwise = _depthwise(p, &Y, panel // 2)
     cdef real *packed = NULL
     cdef real *buffer = NULL
     cdef real *mine
@@ -229,35 +250,55 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
     if units < num_threads:
         num_threads = units
     try:
-        packed = <real *> take_workspace(max(panels * panel * K, 1) * sizeof(real))
+        packed = <real *> take_workspace(max(p.groups * group_size, p.runs * p.C, 1) * sizeof(real))
         buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
         with nogil:
-            _pack[real](p, &W, F, panel, packed)
+            if depthwise:
+                for t in range(p.runs):
+                    for g in range(p.C):
+                        packed[t * p.C + g] = (<real *> W.data)[
+                            g * W.image + t // p.taps[1] * W.stride[1] + t % p.taps[1] * W.stride[2]
+                        ]
+            else:
+                for g in range(p.groups):
+                    _pack[real](p, &W, g * F, F, panel, packed + g * group_size)
             for unit in prange(units, num_threads=num_threads, schedule="dynamic"):
                 mine = buffer + threadid() * scratch
-                source = _read_band[real](p, &X, unit, mine + p.out[1] * F + panel)
+                source = _read_band[real](p, &X, unit, mine + line)
                 taps = _taps(p, &X, unit)
                 out = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.band * Y.stride[1]
-                if real is float:
-                    kernels.direct_forward_f32(&taps, source, F, packed, bias, relu, out, mine)
-                else:
-                    kernels.direct_forward_f64(&taps, source, F, packed, bias, relu, out, mine)
+                if depthwise:
+                    if real is float:
+                        kernels.direct_depthwise_f32(&taps, source, p.C, packed, bias, relu, out)
+                    else:
+                        kernels.direct_depthwise_f64(&taps, source, p.C, packed, bias, relu, out)
+                    continue
+                for g in range(p.groups):
+                    if real is float:
+                        kernels.direct_forward_f32(&taps, source + g * p.inside, F, packed + g * group_size,
+                                                   bias + g * F if bias != NULL else NULL, relu, out + g * F,
+                                                   Y.channels, mine)
+                    else:
+                        kernels.direct_forward_f64(&taps, source + g * p.inside, F, packed + g * group_size,
+                                                   bias + g * F if bias != NULL else NULL, relu, out + g * F,
+                                                   Y.channels, mine)
     finally:
         give_workspace(buffer)
         give_workspace(packed)
     return 0
 
 
-cdef void _pack(const Plan *p, const Image *W, Py_ssize_t F, Py_ssize_t panel, real *packed) noexcept nogil:
-    """packed[panel][(tap, channel)][filter of the panel], zeros behind the last filter."""
+cdef void _pack(const Plan *p, const Image *W, Py_ssize_t first, Py_ssize_t F, Py_ssize_t panel,
+                real *packed) noexcept nogil:
+    """packed[panel][(tap, channel)][filter of the panel] of F filters, zeros behind the last one."""
     cdef Py_ssize_t f, i, k, c, j
     cdef const real *w
     f = 0
     while f < F:
         for i in range(p.taps[0]):
             for k in range(p.taps[1]):
-                for c in range(p.C):
-                    w = <real *> W.data + i * W.stride[1] + k * W.stride[2] + c * W.channel
+                for c in range(p.inside):
+                    w = <real *> W.data + first * W.image + i * W.stride[1] + k * W.stride[2] + c * W.channel
                     for j in range(panel):
                         packed[j] = w[(f + j) * W.image] if f + j < F else 0
                     packed += panel
@@ -280,7 +321,7 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple 
     read_image(gx, kind, True, "direct.data_grad", "gx", &X)
     read_image(w, kind, False, "direct.data_grad", "w", &W)
     read_image(gy, kind, True, "direct.data_grad", "gy", &Y)
-    _plan(&X, &W, &Y, stride, padding, dilation, "direct.data_grad", &p)
+    _plan(&X, &W, &Y, stride, padding, dilation, 1, "direct.data_grad", &p)
     cdef cnp.ndarray b = _bias(bias, kind, X.channels, "direct.data_grad")
     if cnp.PyArray_SIZE(gx) == 0:
         return
@@ -386,10 +427,10 @@ cdef void _pack_transposed(const Plan *p, const Image *W, Py_ssize_t F, Py_ssize
 # -- weight gradient --------------------------------------------------------------------------------
 
 def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple stride, tuple padding, tuple dilation,
-                int num_threads):
+                Py_ssize_t groups, int num_threads):
     """gw = the gradient of forward() with respect to w.
 
-    gy (N, F, axes) channels-last, x (N, C, axes) of any strides, gw (F, C, taps) of any strides.
+    gy (N, F, axes) channels-last, x (N, C, axes) of any strides, gw (F, C / groups, taps) of any strides.
     """
     cdef Image X, W, Y
     cdef Plan p
@@ -399,7 +440,7 @@ def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple stride, tup
     read_image(x, kind, False, "direct.weight_grad", "x", &X)
     read_image(gw, kind, False, "direct.weight_grad", "gw", &W)
     read_image(gy, kind, True, "direct.weight_grad", "gy", &Y)
-    _plan(&X, &W, &Y, stride, padding, dilation, "direct.weight_grad", &p)
+    _plan(&X, &W, &Y, stride, padding, dilation, groups, "direct.weight_grad", &p)
     if cnp.PyArray_SIZE(gw) == 0:
         return
     if kind == cnp.NPY_FLOAT:
@@ -413,49 +454,65 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
     cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t lanes = (gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()) // 2
-    cdef Py_ssize_t F = Y.channels, ld = (F + lanes - 1) // lanes * lanes, K = p.runs * p.length
+    cdef bint depthwise = _depthwise(p, &Y, lanes)
+    cdef Py_ssize_t F = p.C if depthwise else Y.channels // p.groups, ld = (F + lanes - 1) // lanes * lanes
+    cdef Py_ssize_t K = p.runs * p.length, groups = 1 if depthwise else p.groups, size = groups * K * ld
     cdef Py_ssize_t units = Y.images * p.bands if Y.size[1] * Y.size[2] > 0 else 0
-    cdef Py_ssize_t chunks = max(min(units, CHUNKS), 1), chunk, unit, size, f, k, c, at
-    cdef bint tail = ld != F  # whole vectors are read: behind the last filter there must be something to read
-    cdef Py_ssize_t copy = p.band * p.out[1] * F + lanes if tail else 0
+    cdef Py_ssize_t chunks = max(min(units, CHUNKS), 1), chunk, unit, g, f, k, c, at, place
+    # whole vectors are read: behind the last filter there must be something to read
+    cdef bint tail = not depthwise and ld != F
+    cdef Py_ssize_t copy = p.band * p.out[1] * Y.channels + lanes if tail else 0
     cdef Py_ssize_t scratch = (copy + 15) // 16 * 16 + (_padded_size(p) if p.padded else 0) + 16
     cdef real *partial = NULL
     cdef real *buffer = NULL
     cdef real *mine
+    cdef real *sums
     cdef const real *source
-    cdef const real *g
+    cdef const real *gy
     cdef real total
     cdef nnx_taps taps
     if chunks < num_threads:
         num_threads = chunks
     try:
-        partial = <real *> take_workspace(max(chunks * K * ld, 1) * sizeof(real))
+        partial = <real *> take_workspace(max(chunks * size, 1) * sizeof(real))
         buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
         with nogil:
             for chunk in prange(chunks, num_threads=num_threads, schedule="dynamic"):
                 mine = buffer + threadid() * scratch
-                memset(partial + chunk * K * ld, 0, K * ld * sizeof(real))
+                sums = partial + chunk * size
+                memset(sums, 0, size * sizeof(real))
                 if tail:
                     memset(mine, 0, copy * sizeof(real))
                 for unit in range(units * chunk // chunks, units * (chunk + 1) // chunks):
                     source = _read_band[real](p, &X, unit, mine + (copy + 15) // 16 * 16)
                     taps = _taps(p, &X, unit)
-                    g = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.band * Y.stride[1]
+                    gy = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.band * Y.stride[1]
+                    if depthwise:
+                        if real is float:
+                            kernels.direct_depthwise_weight_f32(&taps, source, F, gy, sums)
+                        else:
+                            kernels.direct_depthwise_weight_f64(&taps, source, F, gy, sums)
+                        continue
                     if tail:
-                        size = taps.rows * taps.columns * F
-                        memcpy(mine, g, size * sizeof(real))
-                        g = mine
-                    if real is float:
-                        kernels.direct_weight_f32(&taps, source, F, g, partial + chunk * K * ld, ld)
-                    else:
-                        kernels.direct_weight_f64(&taps, source, F, g, partial + chunk * K * ld, ld)
-            for f in prange(F, num_threads=num_threads, schedule="static"):
+                        memcpy(mine, gy, taps.rows * taps.columns * Y.channels * sizeof(real))
+                        gy = mine
+                    for g in range(groups):
+                        if real is float:
+                            kernels.direct_weight_f32(&taps, source + g * p.inside, F, gy + g * F, Y.channels,
+                                                      sums + g * K * ld, ld)
+                        else:
+                            kernels.direct_weight_f64(&taps, source + g * p.inside, F, gy + g * F, Y.channels,
+                                                      sums + g * K * ld, ld)
+            for f in prange(groups * F, num_threads=num_threads, schedule="static"):
+                place = f % F
+                if depthwise and place >= F // lanes * lanes:
+                    place = ld - F + place  # the last vector of channels begins earlier
                 for k in range(K):
                     total = 0
                     for chunk in range(chunks):
-                        total = total + partial[(chunk * K + k) * ld + f]
-                    at = k // p.C // p.taps[1] * W.stride[1] + k // p.C % p.taps[1] * W.stride[2]
-                    c = k % p.C
+                        total = total + partial[chunk * size + (f // F * K + k) * ld + place]
+                    at = k // p.inside // p.taps[1] * W.stride[1] + k // p.inside % p.taps[1] * W.stride[2]
+                    c = k % p.inside
                     gw[f * W.image + c * W.channel + at] = total
     finally:
         give_workspace(buffer)

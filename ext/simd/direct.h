@@ -107,43 +107,43 @@ static void NAME(pixels_wide)(int rows, PIXELS_ARGUMENTS)
     }
 }
 
-/* y[rows][columns][F] = bias + x * w, and with `relu` its positive part.
+/* y[rows][columns][F] = bias + x * w, and with `relu` its positive part; pixels of y are ldy numbers apart.
  *
  * packed: panels of filters, each [runs][length][PANEL] with zeros behind the last filter.
  * line: scratch of columns * F + PANEL numbers. Whole vectors are stored there pixel by pixel, each on top of what the
  * one before it wrote too far. */
 static void NAME(direct_forward)(const struct nnx_taps *d, const REAL *x, ptrdiff_t F, const REAL *packed,
-                                 const REAL *bias, int relu, REAL *y, REAL *line)
+                                 const REAL *bias, int relu, REAL *y, ptrdiff_t ldy, REAL *line)
 {
     const ptrdiff_t K = d->runs * d->length, columns = d->columns;
     REAL tile[ROWS * PANEL];
     for (ptrdiff_t f = 0; f < F; f += PANEL, packed += K * PANEL) {
         const ptrdiff_t width = F - f < PANEL ? F - f : PANEL;
         const int narrow = width <= VLEN, most = narrow ? ROWS : ROWS_WIDE;
-        const int whole = width == PANEL || width == VLEN, overlap = !whole && F == width;
+        const int whole = width == PANEL || width == VLEN, overlap = !whole && ldy == width;
         REAL start[PANEL] = {0};
         if (bias)
             memcpy(start, bias + f, width * sizeof(REAL));
         for (ptrdiff_t i = 0; i < d->rows; i++) {
-            REAL *row = overlap ? line : y + i * columns * F + f;
+            REAL *row = overlap ? line : y + i * columns * ldy + f;
             /* blocks of even size: 28 pixels are 10 + 9 + 9, not 12 + 12 + 4 */
             ptrdiff_t blocks = (columns + most - 1) / most, j = 0;
             for (; blocks > 0; blocks--) {
                 const int rows = (int)((columns - j + blocks - 1) / blocks);
                 const REAL *from = x + i * d->row_step + j * d->pixel_step;
-                REAL *out = whole || overlap ? row + j * F : tile;
-                const ptrdiff_t ldo = whole || overlap ? F : PANEL;
+                REAL *out = whole || overlap ? row + j * ldy : tile;
+                const ptrdiff_t ldo = whole || overlap ? ldy : PANEL;
                 if (narrow)
                     NAME(pixels_narrow)(rows, d, from, packed, start, relu, out, ldo);
                 else
                     NAME(pixels_wide)(rows, d, from, packed, start, relu, out, ldo);
                 if (out == tile)
                     for (int r = 0; r < rows; r++)
-                        memcpy(row + (j + r) * F, tile + r * PANEL, width * sizeof(REAL));
+                        memcpy(row + (j + r) * ldy, tile + r * PANEL, width * sizeof(REAL));
                 j += rows;
             }
             if (overlap)
-                memcpy(y + i * columns * F, line, columns * F * sizeof(REAL));
+                memcpy(y + i * columns * ldy, line, columns * ldy * sizeof(REAL));
         }
     }
 }
@@ -228,10 +228,10 @@ static void NAME(products_wide)(int count, const struct nnx_taps *d, const REAL 
     }
 }
 
-/* sum[runs * length][ld] += the band's part of the weight gradient. gy is [rows][columns][F], and readable up to a vector
- * behind its end; what the numbers behind F add to lands in sum's columns behind F, which mean nothing. */
-static void NAME(direct_weight)(const struct nnx_taps *d, const REAL *x, ptrdiff_t F, const REAL *gy, REAL *sum,
-                                ptrdiff_t ld)
+/* sum[runs * length][ld] += the band's part of the weight gradient. gy's pixels are ldg numbers apart, and it is readable
+ * up to a vector behind its end; what the numbers behind F add to lands in sum's columns behind F, which mean nothing. */
+static void NAME(direct_weight)(const struct nnx_taps *d, const REAL *x, ptrdiff_t F, const REAL *gy, ptrdiff_t ldg,
+                                REAL *sum, ptrdiff_t ld)
 {
     for (ptrdiff_t f = 0; f < F;) {
         const int narrow = F - f <= VLEN;
@@ -243,13 +243,84 @@ static void NAME(direct_weight)(const struct nnx_taps *d, const REAL *x, ptrdiff
                 const REAL *from = x + d->offset[run] + l;
                 REAL *out = sum + (run * d->length + l) * ld + f;
                 if (narrow)
-                    NAME(products_narrow)(count, d, from, F, gy + f, out, ld);
+                    NAME(products_narrow)(count, d, from, ldg, gy + f, out, ld);
                 else
-                    NAME(products_wide)(count, d, from, F, gy + f, out, ld);
+                    NAME(products_wide)(count, d, from, ldg, gy + f, out, ld);
                 l += count;
             }
         }
         f += narrow ? VLEN : PANEL;
+    }
+}
+
+/* One filter per channel: y[pixel][c] = bias[c] + sum over taps of x[pixel + tap][c] w[tap][c], for C >= a vector of
+ * channels. Where C is no whole number of vectors the last one begins earlier: it computes some channels again. */
+static void NAME(direct_depthwise)(const struct nnx_taps *d, const REAL *x, ptrdiff_t C, const REAL *w,
+                                   const REAL *bias, int relu, REAL *y)
+{
+    const ptrdiff_t taps = d->runs, columns = d->columns, step = d->pixel_step;
+    for (ptrdiff_t i = 0; i < d->rows; i++)
+        for (ptrdiff_t c = 0; c < C; c += VLEN) {
+            const ptrdiff_t at = c + VLEN <= C ? c : C - VLEN;
+            const REAL *from = x + i * d->row_step + at;
+            REAL *to = y + i * columns * C + at;
+            const NAME(vec) start = bias ? LOAD(bias + at) : (NAME(vec)){0};
+            ptrdiff_t j = 0;
+            for (; j + 4 <= columns; j += 4, from += 4 * step, to += 4 * C) {
+                NAME(vec) s0 = start, s1 = start, s2 = start, s3 = start;
+                for (ptrdiff_t k = 0; k < taps; k++) {
+                    const REAL *p = from + d->offset[k];
+                    const NAME(vec) f = LOAD(w + k * C + at);
+                    s0 += LOAD(p) * f;
+                    s1 += LOAD(p + step) * f;
+                    s2 += LOAD(p + 2 * step) * f;
+                    s3 += LOAD(p + 3 * step) * f;
+                }
+                STORE(to, relu ? NAME(positive)(s0) : s0);
+                STORE(to + C, relu ? NAME(positive)(s1) : s1);
+                STORE(to + 2 * C, relu ? NAME(positive)(s2) : s2);
+                STORE(to + 3 * C, relu ? NAME(positive)(s3) : s3);
+            }
+            for (; j < columns; j++, from += step, to += C) {
+                NAME(vec) s = start;
+                for (ptrdiff_t k = 0; k < taps; k++)
+                    s += LOAD(from + d->offset[k]) * LOAD(w + k * C + at);
+                STORE(to, relu ? NAME(positive)(s) : s);
+            }
+        }
+}
+
+/* sum[tap][c] += sum over pixels of x[pixel + tap][c] gy[pixel][c]; `sum` has room for ceil(C / VLEN) vectors of channels
+ * per tap: the last vector of channels, which may begin earlier, has its own place. */
+static void NAME(direct_depthwise_weight)(const struct nnx_taps *d, const REAL *x, ptrdiff_t C, const REAL *gy, REAL *sum)
+{
+    const ptrdiff_t taps = d->runs, columns = d->columns, step = d->pixel_step, ld = (C + VLEN - 1) / VLEN * VLEN;
+    for (ptrdiff_t c = 0; c < C; c += VLEN) {
+        const ptrdiff_t at = c + VLEN <= C ? c : C - VLEN;
+        for (ptrdiff_t k = 0; k < taps; k += 4) {
+            const ptrdiff_t n = taps - k < 4 ? taps - k : 4;
+            const ptrdiff_t o0 = d->offset[k], o1 = d->offset[n > 1 ? k + 1 : k], o2 = d->offset[n > 2 ? k + 2 : k];
+            const ptrdiff_t o3 = d->offset[n > 3 ? k + 3 : k];
+            REAL *out = sum + k * ld + c;
+            NAME(vec) s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
+            for (ptrdiff_t i = 0; i < d->rows; i++) {
+                const REAL *from = x + i * d->row_step + at, *g = gy + i * columns * C + at;
+                for (ptrdiff_t j = 0; j < columns; j++, from += step, g += C) {
+                    const NAME(vec) v = LOAD(g);
+                    s0 += LOAD(from + o0) * v;
+                    s1 += LOAD(from + o1) * v;
+                    s2 += LOAD(from + o2) * v;
+                    s3 += LOAD(from + o3) * v;
+                }
+            }
+            STORE(out, LOAD(out) + s0);
+            if (n > 1)
+                STORE(out + ld, LOAD(out + ld) + s1);
+            if (n > 2)
+                STORE(out + 2 * ld, LOAD(out + 2 * ld) + s2);
+            if (n > 3)
+                STORE(out + 3 * ld, LOAD(out + 3 * ld) + s3);
+        }
     }
 }
 

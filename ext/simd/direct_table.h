@@ -15,9 +15,13 @@ struct nnx_taps {
 
 #define NNX_TABLE_direct(X, REAL) \
     X(void, direct_forward, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t F, const REAL *packed, \
-                             const REAL *bias, int relu, REAL *y, REAL *line)) \
-    X(void, direct_weight, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t F, const REAL *gy, REAL *sum, \
-                            ptrdiff_t ld)) \
+                             const REAL *bias, int relu, REAL *y, ptrdiff_t ldy, REAL *line)) \
+    X(void, direct_weight, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t F, const REAL *gy, ptrdiff_t ldg, \
+                            REAL *sum, ptrdiff_t ld)) \
+    X(void, direct_depthwise, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t C, const REAL *w, \
+                               const REAL *bias, int relu, REAL *y)) \
+    X(void, direct_depthwise_weight, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t C, const REAL *gy, \
+                                      REAL *sum)) \
     X(void, direct_scatter, (const struct nnx_taps *taps, const REAL *columns, ptrdiff_t padded, REAL *x))
 
 #endif

@@ -8,6 +8,7 @@ def forward(
     stride: tuple[int, ...],
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
+    groups: int,
     relu: bool,
     num_threads: int,
 ) -> None: ...
@@ -28,5 +29,6 @@ def weight_grad(
     stride: tuple[int, ...],
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
+    groups: int,
     num_threads: int,
 ) -> None: ...

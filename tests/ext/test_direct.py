@@ -36,12 +36,13 @@ def check(actual, expected, dtype):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE[dtype] * largest)
 
 
-def passes(x, w, b, gy, stride, padding, dilation, threads=2, layout=np.asarray):
+def passes(x, w, b, gy, stride, padding, dilation, threads=2, layout=np.asarray, groups=1):
     y, gx = empty_last(gy.shape, x.dtype), empty_last(x.shape, x.dtype)
     gw = np.full(w.shape, np.nan, x.dtype)
-    direct.forward(layout(x), layout(w), b, y, stride, padding, dilation, False, threads)
-    direct.data_grad(last(gy), layout(w), None, gx, stride, padding, dilation, threads)
-    direct.weight_grad(last(gy), layout(x), gw, stride, padding, dilation, threads)
+    direct.forward(layout(x), layout(w), b, y, stride, padding, dilation, groups, False, threads)
+    if groups == 1:
+        direct.data_grad(last(gy), layout(w), None, gx, stride, padding, dilation, threads)
+    direct.weight_grad(last(gy), layout(x), gw, stride, padding, dilation, groups, threads)
     return y, gx, gw
 
 
@@ -84,6 +85,30 @@ def test_three_passes(level, dims, number, dtype):
             check(actual, expected, dtype)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("groups", [2, 3, 5, 8, 19, 32, 40])
+@pytest.mark.parametrize("inside", ["depthwise", "narrow", "wide"])
+def test_groups(level, groups, inside, dtype):
+    """With one filter per channel, channels are lanes if there are enough of them; else groups go one by one."""
+    rng = np.random.default_rng(groups)
+    channels, filters = {"depthwise": (1, 1), "narrow": (2, 3), "wide": (3, 17)}[inside]
+    for stride, padding, dilation in (((1, 1), (1, 2), (1, 1)), ((2, 3), (0, 0), (2, 1))):
+        x = rng.standard_normal((2, groups * channels, 11, 13)).astype(dtype)
+        w = rng.standard_normal((groups * filters, channels, 3, 4)).astype(dtype)
+        b = rng.standard_normal(groups * filters).astype(dtype)
+        pairs = tuple((p, p) for p in padding)
+        expected = BASE.conv(x, w, b, stride, pairs, dilation, groups)
+        gy = rng.standard_normal(expected.shape).astype(dtype)
+        gw_expected = BASE.conv_weight_grad(gy, x, w.shape, stride, pairs, dilation, groups)
+        for layout in (np.ascontiguousarray, last):
+            y, _, gw = passes(x, w, b, gy, stride, padding, dilation, 2, layout, groups)
+            check(y, expected, dtype)
+            check(gw, gw_expected, dtype)
+        positive = empty_last(expected.shape, dtype)
+        direct.forward(x, w, b, positive, stride, padding, dilation, groups, True, 3)
+        np.testing.assert_array_equal(positive, np.where(y <= 0, 0, y))
+
+
 @pytest.mark.parametrize(
     ("images", "size"),
     [
@@ -112,8 +137,8 @@ def test_positive_part(level, rng, filters, dtype):
     x[0, :, 0, 0] = np.nan
     w, b = rng.standard_normal((filters, 3, 3, 3)).astype(dtype), rng.standard_normal(filters).astype(dtype)
     plain, positive = empty_last((2, filters, 9, 7), dtype), empty_last((2, filters, 9, 7), dtype)
-    direct.forward(x, w, b, plain, (1, 1), (1, 1), (1, 1), False, 2)
-    direct.forward(x, w, b, positive, (1, 1), (1, 1), (1, 1), True, 2)
+    direct.forward(x, w, b, plain, (1, 1), (1, 1), (1, 1), 1, False, 2)
+    direct.forward(x, w, b, positive, (1, 1), (1, 1), (1, 1), 1, True, 2)
     assert np.isnan(positive).any() and (positive == 0).any()
     np.testing.assert_array_equal(positive, np.where(plain <= 0, 0, plain))
 
@@ -142,10 +167,10 @@ def test_what_is_not_finite_stays_in_its_taps(level, rng, bad, dtype):
     direct.data_grad(last(gy), w, None, gx, (1, 1), (0, 0), (1, 1), 2)
     np.testing.assert_array_equal(np.isfinite(gx), np.isfinite(expected))
     assert np.isfinite(gx).sum() == 2 * (64 - 9)
-    direct.weight_grad(last(gy), x, gw, (1, 1), (0, 0), (1, 1), 2)
+    direct.weight_grad(last(gy), x, gw, (1, 1), (0, 0), (1, 1), 1, 2)
     assert not np.isfinite(gw[1]).any() and np.isfinite(gw[[0, 2, 3]]).all()
     y = empty_last((1, 2, 4, 4), dtype)
-    direct.forward(gy, w.swapaxes(0, 1).copy(), None, y, (1, 1), (0, 0), (1, 1), False, 2)
+    direct.forward(gy, w.swapaxes(0, 1).copy(), None, y, (1, 1), (0, 0), (1, 1), 1, False, 2)
     assert np.isfinite(y).sum() == 2 * (16 - 9)
 
 
@@ -155,7 +180,7 @@ def test_nothing_is_written_behind_the_result(level, rng):
     x = rng.standard_normal((2, 2, 6, 5))
     memory = np.full(2 * 6 * 5 * 3 + 64, 7.0)
     y = memory[32:-32].reshape(2, 6, 5, 3).transpose(0, 3, 1, 2)
-    direct.forward(x, w, b, y, (1, 1), (1, 1), (1, 1), False, 1)
+    direct.forward(x, w, b, y, (1, 1), (1, 1), (1, 1), 1, False, 1)
     assert (memory[:32] == 7).all() and (memory[-32:] == 7).all()
     memory = np.full(2 * 6 * 5 * 2 + 64, 7.0)
     gx = memory[32:-32].reshape(2, 6, 5, 2).transpose(0, 3, 1, 2)
@@ -172,6 +197,7 @@ GOOD = {
     "stride": (1, 1),
     "padding": (1, 1),
     "dilation": (1, 1),
+    "groups": 1,
     "relu": False,
     "num_threads": 1,
 }
@@ -189,7 +215,9 @@ def read_only(a):
         ({"stride": (0, 1)}, ValueError, "expected stride and dilation >= 1 and padding >= 0"),
         ({"padding": (-1, 1)}, ValueError, "expected stride and dilation >= 1 and padding >= 0"),
         ({"dilation": (1 << 25, 1)}, ValueError, "expected stride and dilation >= 1 and padding >= 0"),
-        ({"w": np.ones((6, 3, 3, 3), F)}, ValueError, r"expected x \(N, C, ..\), w \(F, C, ..\) and y \(N, F, ..\)"),
+        ({"w": np.ones((6, 3, 3, 3), F)}, ValueError, r"expected x \(N, C, ..\), w \(F, C / groups, ..\) and y"),
+        ({"groups": 2}, ValueError, r".*in 2 groups, got \(2, 4\), \(6, 4\) and \(2, 6\)"),
+        ({"groups": 0}, ValueError, r".*in 0 groups"),
         ({"w": np.ones((6, 4, 2, 3, 3), F)}, ValueError, "expected images of 1 or 2 dimensions, got 3"),
         ({"w": np.ones((6, 4, 2000, 1), F)}, ValueError, "expected filters of at most 1024 runs, got 2000x1 taps"),
         ({"w": np.ones((6, 4, 3, 3))}, TypeError, "expected arrays of one dtype, got w of float64"),

@@ -4,13 +4,14 @@ Which of them runs is decided by shape; the rules were measured (benchmarks/NOTE
 
 * `_suits_winograd`: Winograd's F(4x4, 3x3) for 3x3 filters with stride 1 and enough channels, in float32, unless
   `nnx.set_conv_precision("high")`;
-* `_suits_direct`: images of one or two dimensions in one group, whose filters stay in the cache: every number is read
-  where it lies;
-* everything else gathers tiles of the column matrix: three dimensions, groups, very large filters.
+* `_suits_direct`: images of one or two dimensions whose filters stay in the cache: every number is read where it lies;
+* everything else gathers tiles of the column matrix: three dimensions, very large filters, data gradients of groups
+  with a stride.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -35,10 +36,11 @@ from nnx.backends.cpu.gemm import column_sums
 _FEW_CHANNELS = 4  # up to here the kernels read channels-first images as fast as they would copy them
 
 _WINOGRAD_CHANNELS = 16  # in and out; below, the transforms cost more than they save
-_WINOGRAD_PIXELS = 128  # of the batch; below, transforming the weights costs more than the product
+_WINOGRAD_PIXELS = 128  # of the batch, at least; more where there are many filters
 _LARGEST_WEIGHTS = 9 * 256 * 256  # beyond, there are too few partial gradients to share among threads
 
 _DIRECT_WEIGHTS = 131072  # numbers; beyond, the filters fall out of the cache between two rows of an image
+_DIRECT_TAPS = 1024  # that the kernel can list where they are no runs
 _DIRECT_REACH = 128  # rows or columns that a filter covers: bands of an image hold that many more
 _SCATTER_CHANNELS = 16  # below, a data gradient of stride 1 pays for whole vectors of channels that it has not
 
@@ -66,7 +68,7 @@ class ConvKernels:
         if how == "winograd":
             _winograd.forward(channels_last(x), _whole(w), _bias(b), y, low, relu, threads)
         elif how == "direct":
-            _direct.forward(_source(x), _whole(w), _bias(b), y, stride, low, dilation, relu, threads)
+            _direct.forward(_source(x), _whole(w), _bias(b), y, stride, low, dilation, groups, relu, threads)
         else:
             _conv.forward(_source(x), _whole(w), _bias(b), y, stride, low, dilation, groups, threads)
             if relu:
@@ -91,16 +93,16 @@ class ConvKernels:
         low = tuple([p[0] for p in padding])
         threads = _threads(gy, w)
         how = _algorithm(tuple(x_shape), w.shape, stride, low, dilation, groups, _fast(gy))
+        if how == "direct" and _turns(x_shape, w.shape, stride, low, dilation, groups):
+            how = "turned"
         if how == "winograd":
             _winograd.data_grad(channels_last(gy), _whole(w), gx, low, threads)
-        elif how == "direct":
-            # with stride 1 it is a convolution of gy with the filters turned around, if gy gets a border
+        elif how == "turned":
             border = tuple([d * (k - 1) - p for k, d, p in zip(w.shape[2:], dilation, low, strict=True)])
-            if max(stride) == 1 and min(border) >= 0 and x_shape[1] >= _SCATTER_CHANNELS:
-                turned = _whole(w).swapaxes(0, 1)[(slice(None), slice(None), *(slice(None, None, -1) for _ in low))]
-                _direct.forward(channels_last(gy), turned, None, gx, stride, border, dilation, False, threads)
-            else:
-                _direct.data_grad(channels_last(gy), _whole(w), None, gx, stride, low, dilation, threads)
+            turned = _turned(_whole(w), groups)
+            _direct.forward(channels_last(gy), turned, None, gx, stride, border, dilation, groups, False, threads)
+        elif how == "direct" and groups == 1:
+            _direct.data_grad(channels_last(gy), _whole(w), None, gx, stride, low, dilation, threads)
         else:
             _conv.data_grad(_source(gy), _whole(w), None, gx, stride, low, dilation, groups, threads)
         return gx
@@ -127,7 +129,7 @@ class ConvKernels:
         if how == "winograd":
             _winograd.weight_grad(channels_last(gy), channels_last(x), gw, low, threads)
         elif how == "direct":
-            _direct.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, threads)
+            _direct.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, groups, threads)
         else:
             _conv.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, groups, threads)
         return gw
@@ -157,20 +159,41 @@ def _suits_winograd(result: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, di
         and groups == 1
         and w_shape[0] >= _WINOGRAD_CHANNELS
         and w_shape[1] >= _WINOGRAD_CHANNELS
-        and result[0] * result[2] * result[3] >= _WINOGRAD_PIXELS
+        and result[0] * result[2] * result[3] >= _winograd_pixels(w_shape[0] * w_shape[1])
         and max(low) <= 2
     )
 
 
+def _winograd_pixels(filters: int) -> int:
+    """Below so many pixels, transforming the filters costs more than the product."""
+    return max(_WINOGRAD_PIXELS, min(filters // 128, 640))
+
+
 def _suits_direct(w_shape: Sizes, dilation: Sizes, groups: int) -> bool:
-    if groups != 1 or len(w_shape) > 4:
-        return False
-    weights = w_shape[0] * w_shape[1]
-    for k, d in zip(w_shape[2:], dilation, strict=True):
-        if d * (k - 1) >= _DIRECT_REACH:
-            return False
-        weights *= k
-    return weights <= _DIRECT_WEIGHTS
+    taps, reach = math.prod(w_shape[2:]), max(d * (k - 1) for k, d in zip(w_shape[2:], dilation, strict=True))
+    return (
+        len(w_shape) <= 4
+        and reach < _DIRECT_REACH
+        and (taps <= _DIRECT_TAPS or (groups == 1 and dilation[-1] == 1))
+        and w_shape[0] * w_shape[1] * taps <= _DIRECT_WEIGHTS
+    )
+
+
+def _turns(x_shape: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int) -> bool:
+    """Whether the data gradient is a convolution of gy with the filters turned around: no stride, no padding to cut."""
+    border = [d * (k - 1) - p for k, d, p in zip(w_shape[2:], dilation, low, strict=True)]
+    return max(stride) == 1 and min(border) >= 0 and (groups > 1 or x_shape[1] >= _SCATTER_CHANNELS)
+
+
+def _turned(w: np.ndarray, groups: int) -> np.ndarray:
+    """Filters (F, C / G, taps) as (C, F / G, taps), the taps backwards."""
+    if groups > 1:
+        f, c = w.shape[:2]
+        w = w.reshape(groups, f // groups, c, *w.shape[2:]).swapaxes(1, 2)
+        w = w.reshape(groups * c, f // groups, *w.shape[3:])
+    else:
+        w = w.swapaxes(0, 1)
+    return w[(slice(None), slice(None), *(slice(None, None, -1) for _ in w.shape[2:]))]
 
 
 def _fast(x: np.ndarray) -> bool:
