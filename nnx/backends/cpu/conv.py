@@ -5,6 +5,7 @@ Which of them runs is decided by shape; the rules were measured (benchmarks/NOTE
 * `_suits_winograd`: Winograd's F(4x4, 3x3) for 3x3 filters with stride 1 and enough channels, in float32, unless
   `nnx.set_conv_precision("high")`;
 * `_suits_direct`: images of one or two dimensions whose filters stay in the cache: every number is read where it lies;
+* `_is_product`: many filters of one tap are a product of matrices;
 * everything else gathers tiles of the column matrix: three dimensions, very large filters, data gradients of groups
   with a stride.
 """
@@ -19,6 +20,7 @@ import numpy as np
 
 from nnx._ext import conv as _conv
 from nnx._ext import direct as _direct
+from nnx._ext import gemm as _gemm
 from nnx._ext import winograd as _winograd
 from nnx._ext.memory import empty
 from nnx.backends import precision
@@ -39,6 +41,7 @@ _WINOGRAD_CHANNELS = 16  # in and out; below, the transforms cost more than they
 _WINOGRAD_PIXELS = 128  # of the batch, at least; more where there are many filters
 _LARGEST_WEIGHTS = 9 * 256 * 256  # beyond, there are too few partial gradients to share among threads
 
+_PRODUCT_WEIGHTS = 65536  # of filters with one tap; below, tiles of pixels stay in the cache
 _DIRECT_WEIGHTS = 131072  # numbers; beyond, the filters fall out of the cache between two rows of an image
 _DIRECT_TAPS = 1024  # that the kernel can list where they are no runs
 _DIRECT_REACH = 128  # rows or columns that a filter covers: bands of an image hold that many more
@@ -62,6 +65,9 @@ class ConvKernels:
         if not _takes(x, w) or (b is not None and b.dtype != x.dtype):
             return super().conv(x, w, b, stride, padding, dilation, groups, relu)  # type: ignore[misc]
         y_shape, low = _result(x.shape, w.shape, stride, padding, dilation)
+        if _is_product(w.shape, stride, padding, groups):
+            y = _images(_gemm.multiply(_pixels(x), _matrix(w).T, b), y_shape)
+            return relu_in_place(y) if relu else y
         y = empty_channels_last(y_shape, x.dtype)
         threads = _threads(y, w)
         how = _algorithm(y_shape, w.shape, stride, low, dilation, groups, _fast(x))
@@ -89,6 +95,8 @@ class ConvKernels:
             return super().conv_data_grad(  # type: ignore[misc]
                 gy, w, x_shape, stride, padding, dilation, groups
             )
+        if _is_product(w.shape, stride, padding, groups):
+            return _images(_gemm.multiply(_pixels(gy), _matrix(w), None), x_shape)
         gx = empty_channels_last(x_shape, gy.dtype)
         low = tuple([p[0] for p in padding])
         threads = _threads(gy, w)
@@ -121,6 +129,8 @@ class ConvKernels:
             return super().conv_weight_grad(  # type: ignore[misc]
                 gy, x, w_shape, stride, padding, dilation, groups
             )
+        if _is_product(w_shape, stride, padding, groups):
+            return _gemm.multiply(_pixels(gy).T, _pixels(x), None).reshape(w_shape)
         gw = empty(tuple(w_shape), gy.dtype)
         low = tuple([p[0] for p in padding])
         threads = _threads(gy, gw)
@@ -206,6 +216,33 @@ def _result(x_shape: Sizes, w_shape: Sizes, stride: Sizes, padding: Pairs, dilat
     """The shape of y, and the zeros at the low side of each axis."""
     out = output_sizes(x_shape[2:], w_shape[2:], stride, padding, dilation)
     return (x_shape[0], w_shape[0], *out), tuple([p[0] for p in padding])
+
+
+def _is_product(w_shape: Sizes, stride: Sizes, padding: Pairs, groups: int) -> bool:
+    """Whether it is one product of matrices, pixels by channels: many filters of one tap, nothing left out or added."""
+    return (
+        w_shape[0] * w_shape[1] >= _PRODUCT_WEIGHTS
+        and groups == 1
+        and math.prod(w_shape[2:]) == 1
+        and max(stride) == 1
+        and not any(map(any, padding))
+    )
+
+
+def _pixels(x: np.ndarray) -> np.ndarray:
+    """(N, C, spatial...) as a matrix with a row for each pixel; copied only if it is not channels-last."""
+    return nhwc(channels_last(x)).reshape(x.size // max(x.shape[1], 1), x.shape[1])
+
+
+def _matrix(w: np.ndarray) -> np.ndarray:
+    """Filters of one tap as a matrix (F, C)."""
+    return w.reshape(w.shape[0], w.shape[1])
+
+
+def _images(rows: np.ndarray, shape: Sizes) -> np.ndarray:
+    """A matrix with a row for each pixel as (N, C, spatial...), channels-last in memory."""
+    view = rows.reshape(shape[0], *shape[2:], shape[1])
+    return np.moveaxis(view, -1, 1)
 
 
 def _takes(a: np.ndarray, b: np.ndarray) -> bool:

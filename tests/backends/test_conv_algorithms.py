@@ -1,0 +1,93 @@
+"""Which algorithm convolves what, and that each agrees with the base backend in all three passes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import nnx
+from nnx.backends.base import Backend
+from nnx.backends.cpu import CPUBackend
+from nnx.backends.cpu import conv as dispatch
+
+BASE, CPU = Backend(), CPUBackend()
+
+# x, w, stride, padding, dilation, groups -> what runs forward and for the weights, what runs for the data gradient
+SHAPES = {
+    "winograd": ((2, 16, 9, 11), (17, 16, 3, 3), 1, 1, 1, 1, "winograd", "winograd"),
+    "winograd-few-pixels": ((1, 16, 5, 5), (17, 16, 3, 3), 1, 1, 1, 1, "direct", "turned"),
+    "winograd-many-filters": ((1, 256, 16, 16), (256, 256, 3, 3), 1, 1, 1, 1, "columns", "columns"),
+    "few-channels": ((3, 1, 12, 12), (6, 1, 5, 5), 1, 2, 1, 1, "direct", "direct"),
+    "stride": ((2, 16, 9, 9), (32, 16, 3, 3), 2, 1, 1, 1, "direct", "direct"),
+    "turned": ((2, 20, 9, 9), (8, 20, 5, 5), 1, 2, 1, 1, "direct", "turned"),
+    "padding-beyond-the-filter": ((2, 20, 5, 5), (8, 20, 2, 2), 1, 2, 1, 1, "direct", "direct"),
+    "groups": ((2, 8, 7, 7), (12, 2, 3, 3), 1, 1, 1, 4, "direct", "turned"),
+    "groups-stride": ((2, 8, 7, 7), (12, 2, 3, 3), 2, 1, 1, 4, "direct", "columns"),
+    "depthwise": ((2, 19, 7, 8), (19, 1, 3, 3), 1, 1, 1, 19, "direct", "turned"),
+    "many-taps": ((1, 1, 40, 40), (2, 1, 34, 34), 1, 0, 1, 1, "direct", "direct"),
+    "too-many-taps": ((1, 1, 70, 70), (2, 1, 34, 34), 1, 0, 2, 1, "columns", "columns"),
+    "far-taps": ((1, 2, 300, 3), (2, 2, 2, 2), 1, 0, (200, 1), 1, "columns", "columns"),
+    "large-filters": ((1, 300, 6, 6), (80, 300, 3, 3), 2, 1, 1, 1, "columns", "columns"),
+    "volumes": ((1, 3, 4, 5, 6), (5, 3, 2, 3, 2), 1, 1, 1, 1, "columns", "columns"),
+    "product": ((2, 256, 3, 5), (260, 256, 1, 1), 1, 0, 1, 1, "product", "product"),
+    "one-tap": ((2, 25, 3, 5), (26, 25, 1, 1), 1, 0, 1, 1, "direct", "turned"),
+}
+
+
+def spread(value, n):
+    return value if isinstance(value, tuple) else (value,) * n
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", SHAPES)
+def test_algorithms(name, dtype):
+    x_shape, w_shape, stride, padding, dilation, groups, forward, backward = SHAPES[name]
+    n = len(w_shape) - 2
+    stride, low, dilation = spread(stride, n), spread(padding, n), spread(dilation, n)
+    pairs = tuple((p, p) for p in low)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(x_shape).astype(dtype)
+    w = (rng.standard_normal(w_shape) / np.sqrt(np.prod(w_shape[1:]))).astype(dtype)
+    b = rng.standard_normal(w_shape[0]).astype(dtype)
+    y = BASE.conv(x, w, b, stride, pairs, dilation, groups)
+    gy = rng.standard_normal(y.shape).astype(dtype)
+    if dispatch._is_product(w_shape, stride, pairs, groups):
+        chosen = ("product", "product")
+    else:
+        how = (w_shape, stride, low, dilation, groups, dtype == np.float32)
+        chosen = dispatch._algorithm(y.shape, *how), dispatch._algorithm(x_shape, *how)
+        if chosen[1] == "direct" and dispatch._turns(x_shape, w_shape, stride, low, dilation, groups):
+            chosen = chosen[0], "turned"
+        elif chosen[1] == "direct" and groups > 1:
+            chosen = chosen[0], "columns"
+    if dtype == np.float32 or "winograd" not in (forward, backward):
+        assert chosen == (forward, backward)
+    scale = 1e-5 if dtype == np.float32 else 1e-12  # of numbers around 1; Winograd's error is below 1e-4
+    if "winograd" in chosen:
+        scale = 1e-4
+    for layout in (np.ascontiguousarray, lambda a: np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)):
+        for relu in (False, True):
+            expected = np.maximum(y, 0) if relu else y
+            actual = CPU.conv(layout(x), w, b, stride, pairs, dilation, groups, relu)
+            np.testing.assert_allclose(actual, expected, rtol=0, atol=scale * np.abs(y).max())
+        for actual, expected in (
+            (
+                CPU.conv_data_grad(layout(gy), w, x.shape, stride, pairs, dilation, groups),
+                BASE.conv_data_grad(gy, w, x.shape, stride, pairs, dilation, groups),
+            ),
+            (
+                CPU.conv_weight_grad(layout(gy), layout(x), w.shape, stride, pairs, dilation, groups),
+                BASE.conv_weight_grad(gy, x, w.shape, stride, pairs, dilation, groups),
+            ),
+        ):
+            assert actual.shape == expected.shape
+            np.testing.assert_allclose(actual, expected, rtol=0, atol=scale * np.abs(expected).max())
+
+
+def test_high_precision_sums_directly():
+    how = ((2, 16, 9, 9), (16, 16, 3, 3), (1, 1), (1, 1), (1, 1), 1)
+    x = np.ones((2, 16, 9, 9), np.float32)
+    assert dispatch._algorithm(*how, dispatch._fast(x)) == "winograd"
+    with nnx.set_conv_precision("high"):
+        assert dispatch._algorithm(*how, dispatch._fast(x)) == "direct"
+    assert dispatch._algorithm(*how, dispatch._fast(x.astype(np.float64))) == "direct"
