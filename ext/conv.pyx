@@ -147,7 +147,8 @@ cdef int _weights(Image *w, Image *x, Image *y, Py_ssize_t groups, str kernel) e
     return 0
 
 
-cdef cnp.ndarray _bias(object bias, int kind, Py_ssize_t filters, str kernel):
+cdef cnp.ndarray read_bias(object bias, int kind, Py_ssize_t filters, str kernel):
+    """`bias`, checked to be (F,) of this type, or None."""
     if bias is None:
         return None
     cdef cnp.ndarray b = bias
@@ -334,7 +335,7 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stri
     read_image(y, kind, True, "conv.forward", "y", &Y)
     _geometry(stride, padding, dilation, "conv.forward", &g)
     _weights(&W, &X, &Y, groups, "conv.forward")
-    cdef cnp.ndarray b = _bias(bias, kind, W.images, "conv.forward")
+    cdef cnp.ndarray b = read_bias(bias, kind, W.images, "conv.forward")
     if cnp.PyArray_SIZE(y) == 0:
         return
     cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
@@ -400,7 +401,7 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple 
     read_image(gy, kind, False, "conv.data_grad", "gy", &Y)
     _geometry(stride, padding, dilation, "conv.data_grad", &g)
     _weights(&W, &X, &Y, groups, "conv.data_grad")
-    cdef cnp.ndarray b = _bias(bias, kind, X.channels, "conv.data_grad")
+    cdef cnp.ndarray b = read_bias(bias, kind, X.channels, "conv.data_grad")
     if cnp.PyArray_SIZE(gx) == 0:
         return
     cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
@@ -536,7 +537,9 @@ cdef int _weight_grad(real *gw, Image X, Image W, Image Y, Geometry g, Py_ssize_
     cdef Py_ssize_t fit = TASK_BYTES // (max(T * F, 1) * <Py_ssize_t> sizeof(real)) // 16 * 16
     cdef Py_ssize_t block = C if depthwise else min(C, max(min(fit, CHANNEL_BLOCK), 16))
     cdef Py_ssize_t blocks = (C + block - 1) // block
-    cdef Py_ssize_t tile = _tile_rows(rows, (2 * T * block + F) * sizeof(real) // (1 if depthwise else 3))
+    # a task's tile may fill most of the second-level cache: the longer its sums, the less the partial gradient is moved
+    cdef Py_ssize_t pixel_bytes = (2 * T * block + F) * sizeof(real)
+    cdef Py_ssize_t tile = _tile_rows(rows, pixel_bytes if depthwise else pixel_bytes // 3)
     cdef Py_ssize_t tiles = (rows + tile - 1) // tile
     cdef Py_ssize_t chunks = min(tiles, CHUNKS, max(PARTIAL_BYTES // (size * <Py_ssize_t> sizeof(real)), 2))
     if blocks >= TASKS:

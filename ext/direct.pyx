@@ -14,8 +14,8 @@ cimport numpy as cnp
 from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
-from nnx._ext.common cimport _shape, check_threads, check_writeable, real, real_type
-from nnx._ext.conv cimport Image, read_image
+from nnx._ext.common cimport check_threads, check_writeable, real, real_type
+from nnx._ext.conv cimport Image, read_bias, read_image
 from nnx._ext.gemm cimport nnx_gemm
 from nnx._ext.memory cimport give_workspace, take_workspace
 from nnx._ext.simd cimport table
@@ -58,6 +58,9 @@ cdef enum:
     CHUNKS = 16           # partial weight gradients, at most
     MAX_RUNS = 1024       # of a filter
     LARGEST = 1 << 24     # stride, padding, dilation
+
+
+cdef double MOST = 2.0 ** 48  # numbers of scratch memory
 
 
 cdef struct Plan:
@@ -131,6 +134,12 @@ cdef int _plan(Image *x, Image *w, Image *y, tuple stride, tuple padding, tuple 
         p.band = min(p.band, max((p.out[0] + bands - 1) // bands, 4))
     p.band = max(min(p.band, p.out[0]), 1)
     p.bands = (p.out[0] + p.band - 1) // p.band
+    # Sizes of scratch memory are products of these numbers: far beyond any machine's memory they could overflow.
+    if (
+        (<double> p.band * p.stride[0] + 2.0 * p.reach[0] + p.low[0]) * (<double> p.width + p.low[1]) * p.C > MOST
+        or <double> p.runs * (p.length + 64.0) * (<double> p.out[1] + y.channels + 64) > MOST
+    ):
+        raise MemoryError(f"{kernel}: no memory for a band of {p.band} rows with stride {stride}")
     pitch = p.width * p.C if p.padded else x.stride[1]
     for i in range(p.taps[0]):
         if joined:
@@ -188,17 +197,6 @@ cdef const real *_read_band(const Plan *p, const Image *x, Py_ssize_t unit, real
     return buffer
 
 
-cdef cnp.ndarray _bias(object bias, int kind, Py_ssize_t filters, str kernel):
-    if bias is None:
-        return None
-    cdef cnp.ndarray b = bias
-    if real_type(b, kernel, "bias") != kind or cnp.PyArray_NDIM(b) != 1 or cnp.PyArray_DIM(b, 0) != filters or (
-        not cnp.PyArray_IS_C_CONTIGUOUS(b)
-    ):
-        raise ValueError(f"{kernel}: expected a contiguous bias of {filters} numbers like x, got shape {_shape(b)}")
-    return b
-
-
 # -- forward ----------------------------------------------------------------------------------------
 
 def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stride, tuple padding, tuple dilation,
@@ -218,7 +216,7 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stri
     read_image(w, kind, False, "direct.forward", "w", &W)
     read_image(y, kind, True, "direct.forward", "y", &Y)
     _plan(&X, &W, &Y, stride, padding, dilation, groups, "direct.forward", &p)
-    cdef cnp.ndarray b = _bias(bias, kind, Y.channels, "direct.forward")
+    cdef cnp.ndarray b = read_bias(bias, kind, Y.channels, "direct.forward")
     if cnp.PyArray_SIZE(y) == 0:
         return
     cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
@@ -322,7 +320,7 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple 
     read_image(w, kind, False, "direct.data_grad", "w", &W)
     read_image(gy, kind, True, "direct.data_grad", "gy", &Y)
     _plan(&X, &W, &Y, stride, padding, dilation, 1, "direct.data_grad", &p)
-    cdef cnp.ndarray b = _bias(bias, kind, X.channels, "direct.data_grad")
+    cdef cnp.ndarray b = read_bias(bias, kind, X.channels, "direct.data_grad")
     if cnp.PyArray_SIZE(gx) == 0:
         return
     cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)

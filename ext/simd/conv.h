@@ -2,12 +2,10 @@
  *
  * Everything is channels-last: the numbers of a pixel's channels lie together, y and gy are (rows, channels).
  */
+#include "vector.h"
+
 #if defined(__GNUC__)
-typedef REAL NAME(vec) __attribute__((vector_size(VECTOR_BYTES), aligned(REAL_IS_FLOAT ? 4 : 8), may_alias));
 typedef REAL NAME(quad) __attribute__((vector_size(4 * sizeof(REAL)), aligned(REAL_IS_FLOAT ? 4 : 8), may_alias));
-#define INLINE static inline __attribute__((always_inline))
-#else
-#define INLINE static inline
 #endif
 
 /* Runs are short (a pixel's channels, or a few pixels), so a call of memcpy would cost more than the copy. */
@@ -15,8 +13,8 @@ INLINE REAL *NAME(copy)(REAL *to, const REAL *from, ptrdiff_t n)
 {
     ptrdiff_t i = 0;
 #if defined(__GNUC__)
-    for (; i + LANES <= n; i += LANES)
-        *(NAME(vec) *)(to + i) = *(const NAME(vec) *)(from + i);
+    for (; i + VLEN <= n; i += VLEN)
+        STORE(to + i, LOAD(from + i));
     for (; i + 4 <= n; i += 4)
         *(NAME(quad) *)(to + i) = *(const NAME(quad) *)(from + i);
 #endif
@@ -148,4 +146,3 @@ static void NAME(depthwise_weight)(const struct nnx_view *view, const REAL *x, p
 }
 
 #undef FOR_EACH_TAP
-#undef INLINE

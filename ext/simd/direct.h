@@ -4,17 +4,7 @@
  * memory. The sums of up to ROWS pixels (forward) or ROWS numbers of a run (weight gradient) times one or two vectors of
  * filters stay in registers. ext/direct.pyx cuts the images into bands.
  */
-#if defined(__GNUC__)
-#define VLEN LANES
-typedef REAL NAME(vec) __attribute__((vector_size(VECTOR_BYTES), aligned(REAL_IS_FLOAT ? 4 : 8), may_alias));
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define UNROLL(n) _Pragma(NNX_STRING(GCC unroll n))
-#else
-#define VLEN 1
-typedef REAL NAME(vec);
-#define ALWAYS_INLINE static inline
-#define UNROLL(n)
-#endif
+#include "vector.h"
 
 #define PANEL (2 * VLEN) /* as ext/simd/gemm.h packs */
 #define ROWS 12          /* with one vector of filters: 12 sums fit 16 registers too */
@@ -24,13 +14,8 @@ typedef REAL NAME(vec);
 #define ROWS_WIDE 6
 #endif
 
-#define LOAD(p) (*(const NAME(vec) *)(p))
-#define STORE(p, v) (*(NAME(vec) *)(p) = (v))
-
-#include "positive.h"
-
 /* out[r][0..vectors) = bias + sum over runs and their numbers of x[r * step + ...] w[...]; `rows`, `vectors` are constants. */
-ALWAYS_INLINE void NAME(pixels)(const int rows, const int vectors, const struct nnx_taps *d, const REAL *x,
+INLINE void NAME(pixels)(const int rows, const int vectors, const struct nnx_taps *d, const REAL *x,
                                 const REAL *w, const REAL *bias, const int relu, REAL *out, ptrdiff_t ldo)
 {
     const ptrdiff_t step = d->pixel_step, length = d->length;
@@ -149,7 +134,7 @@ static void NAME(direct_forward)(const struct nnx_taps *d, const REAL *x, ptrdif
 }
 
 /* sum[n][0..vectors) += sum over pixels of x[pixel + n] gy[pixel]: `count` numbers of a run, a constant. */
-ALWAYS_INLINE void NAME(products)(const int count, const int vectors, const struct nnx_taps *d, const REAL *x,
+INLINE void NAME(products)(const int count, const int vectors, const struct nnx_taps *d, const REAL *x,
                                   ptrdiff_t F, const REAL *gy, REAL *out, ptrdiff_t ld)
 {
     const ptrdiff_t step = d->pixel_step, columns = d->columns;
@@ -331,7 +316,7 @@ static void NAME(direct_scatter)(const struct nnx_taps *d, const REAL *columns, 
 {
     const ptrdiff_t whole = d->length / VLEN * VLEN;
 #if defined(__GNUC__)
-    NAME(positive_mask) tail;
+    NAME(mask) tail;
     for (int j = 0; j < VLEN; j++)
         tail[j] = whole + j < d->length ? -1 : 0;
 #endif
@@ -342,21 +327,16 @@ static void NAME(direct_scatter)(const struct nnx_taps *d, const REAL *columns, 
                 STORE(to + l, LOAD(to + l) + LOAD(columns + l));
 #if defined(__GNUC__)
             if (whole < padded) {
-                const NAME(vec) rest = (NAME(vec))((NAME(positive_mask))LOAD(columns + whole) & tail);
+                const NAME(vec) rest = (NAME(vec))((NAME(mask))LOAD(columns + whole) & tail);
                 STORE(to + whole, LOAD(to + whole) + rest);
             }
 #endif
         }
 }
 
-#undef VLEN
 #undef PANEL
 #undef ROWS
 #undef ROWS_WIDE
-#undef LOAD
-#undef STORE
 #undef PIXELS_ARGUMENTS
 #undef PIXELS_CASE
 #undef PRODUCTS_CASE
-#undef ALWAYS_INLINE
-#undef UNROLL

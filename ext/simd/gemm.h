@@ -4,17 +4,7 @@
  * with zeros, so that the inner loop reads whole vectors. A is read in place, one number at a time, in either order.
  * The micro-kernel keeps ROWS x PANEL sums in registers. Which product runs here and which in BLAS: benchmarks/NOTES.md.
  */
-#if defined(__GNUC__)
-#define VLEN LANES
-typedef REAL NAME(vec) __attribute__((vector_size(VECTOR_BYTES), aligned(REAL_IS_FLOAT ? 4 : 8), may_alias));
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define UNROLL(n) _Pragma(NNX_STRING(GCC unroll n))
-#else
-#define VLEN 1
-typedef REAL NAME(vec);
-#define ALWAYS_INLINE static inline
-#define UNROLL(n)
-#endif
+#include "vector.h"
 
 #define PANEL (2 * VLEN)
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -24,9 +14,6 @@ typedef REAL NAME(vec);
 #endif
 #define DEPTH 384 /* rows of B per pass: one panel and the rows of A beside it stay in the first-level cache's reach */
 
-#define LOAD(p) (*(const NAME(vec) *)(p))
-#define STORE(p, v) (*(NAME(vec) *)(p) = (v))
-
 static ptrdiff_t NAME(gemm_panel)(void)
 {
     return PANEL;
@@ -34,7 +21,7 @@ static ptrdiff_t NAME(gemm_panel)(void)
 
 /* out[ROWS x PANEL] = init + A[rows x depth] B[depth x PANEL]; constants where it is inlined: `rows`, `vectors` (1 computes the
  * first half of the panel only) and `by_columns`. A's element (i, k) is A[i * lda + k], or with by_columns A[k * lda + i]. */
-ALWAYS_INLINE void NAME(micro)(const int rows, const int vectors, const int by_columns, ptrdiff_t depth, const REAL *A,
+INLINE void NAME(micro)(const int rows, const int vectors, const int by_columns, ptrdiff_t depth, const REAL *A,
                                ptrdiff_t lda, const REAL *B, const REAL *init, ptrdiff_t ldi, REAL *out, ptrdiff_t ldo)
 {
     NAME(vec) sum[ROWS][2];
@@ -71,7 +58,7 @@ ALWAYS_INLINE void NAME(micro)(const int rows, const int vectors, const int by_c
     ptrdiff_t depth, const REAL *A, ptrdiff_t lda, const REAL *B, const REAL *init, ptrdiff_t ldi, REAL *out, ptrdiff_t ldo
 
 /* The number of rows becomes a constant here, the two flags in the four functions below. */
-ALWAYS_INLINE void NAME(micro_rows)(int rows, const int vectors, const int by_columns, MICRO_ARGUMENTS)
+INLINE void NAME(micro_rows)(int rows, const int vectors, const int by_columns, MICRO_ARGUMENTS)
 {
     switch (rows) {
         MICRO_CASE(1)
@@ -104,10 +91,8 @@ MICRO_VARIANT(micro_by_rows, 2, 0)
 MICRO_VARIANT(micro_by_columns, 2, 1)
 
 #if defined(__GNUC__)
-typedef BITS NAME(mask) __attribute__((vector_size(VECTOR_BYTES)));
-
 /* Transpose a square of VLEN x VLEN: stage s swaps the blocks of size s beside the diagonal of every block of size 2 s. */
-ALWAYS_INLINE void NAME(transpose_stage)(NAME(vec) *v, const int s)
+INLINE void NAME(transpose_stage)(NAME(vec) *v, const int s)
 {
     NAME(mask) low, high;
     UNROLL(16)
@@ -309,14 +294,9 @@ static void NAME(row_sums)(ptrdiff_t N, ptrdiff_t K, const REAL *x, ptrdiff_t in
     }
 }
 
-#undef VLEN
 #undef PANEL
 #undef ROWS
 #undef DEPTH
-#undef LOAD
-#undef STORE
 #undef MICRO_CASE
 #undef MICRO_ARGUMENTS
 #undef MICRO_VARIANT
-#undef ALWAYS_INLINE
-#undef UNROLL

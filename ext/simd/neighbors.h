@@ -3,29 +3,21 @@
  * A distance is computed by the same operations whatever tile its pair lies in, so it does not depend on the batch.
  * Bytes are subtracted and summed in integers, which are exact and never wrap; the sum is handed over as a double.
  */
+#include "vector.h"
+
 #if defined(__GNUC__)
-#define VLEN LANES
-typedef REAL NAME(vec) __attribute__((vector_size(VECTOR_BYTES), aligned(REAL_IS_FLOAT ? 4 : 8), may_alias));
-typedef BITS NAME(bits) __attribute__((vector_size(VECTOR_BYTES)));
-#define ABSOLUTE(v) ((NAME(vec))((NAME(bits))(v) & (REAL_IS_FLOAT ? 0x7fffffff : 0x7fffffffffffffff)))
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define UNROLL(n) _Pragma(NNX_STRING(GCC unroll n))
+#define ABSOLUTE(v) ((NAME(vec))((NAME(mask))(v) & (REAL_IS_FLOAT ? 0x7fffffff : 0x7fffffffffffffff)))
 #define LANE(v, i) ((v)[i])
 #else
-#define VLEN 1
-typedef REAL NAME(vec);
 #define ABSOLUTE(v) (REAL_IS_FLOAT ? fabsf((float)(v)) : fabs(v))
-#define ALWAYS_INLINE static inline
-#define UNROLL(n)
 #define LANE(v, i) (v)
 #endif
-#define LOAD(p) (*(const NAME(vec) *)(p))
 
 #define ABSOLUTE_ERROR 1
 #define SQUARED_ERROR 2
 
 /* d[i * ldd + j] = the distance of rows i of a and j of b, each of K numbers; constants where it is inlined: kind, M, N */
-ALWAYS_INLINE void NAME(block)(const int kind, const int M, const int N, ptrdiff_t K, const REAL *a, const REAL *b, REAL *d,
+INLINE void NAME(block)(const int kind, const int M, const int N, ptrdiff_t K, const REAL *a, const REAL *b, REAL *d,
                                ptrdiff_t ldd)
 {
     NAME(vec) sum[4][4];
@@ -64,7 +56,7 @@ ALWAYS_INLINE void NAME(block)(const int kind, const int M, const int N, ptrdiff
 
 #define BYTES_AT_ONCE 32768 /* so many squares of differences fit into an int32_t */
 
-ALWAYS_INLINE void NAME(block_bytes)(const int kind, const int M, const int N, ptrdiff_t K, const uint8_t *a,
+INLINE void NAME(block_bytes)(const int kind, const int M, const int N, ptrdiff_t K, const uint8_t *a,
                                      const uint8_t *b, double *d, ptrdiff_t ldd)
 {
     int64_t total[4][4] = {{0}};
@@ -173,12 +165,8 @@ static void NAME(refine)(ptrdiff_t N, const REAL *dots, const REAL *halves, REAL
         }
 }
 
-#undef VLEN
 #undef ABSOLUTE
-#undef ALWAYS_INLINE
-#undef UNROLL
 #undef LANE
-#undef LOAD
 #undef ABSOLUTE_ERROR
 #undef SQUARED_ERROR
 #undef BYTES_AT_ONCE

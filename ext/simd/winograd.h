@@ -15,21 +15,9 @@
  * All images are channels-last, and LANES channels are transformed at once. V, M, D hold 36 matrices (tiles x channels)
  * with rows `ld` apart and matrices `step` apart.
  */
-#if defined(__GNUC__)
-#define VLEN LANES
-typedef REAL NAME(vec) __attribute__((vector_size(VECTOR_BYTES), aligned(REAL_IS_FLOAT ? 4 : 8), may_alias));
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 6")
-#else
-#define VLEN 1
-typedef REAL NAME(vec);
-#define INLINE static inline
-#define UNROLL
-#endif
-#define LOAD(p) (*(const NAME(vec) *)(p))
-#define STORE(p, v) (*(NAME(vec) *)(p) = (v))
+#include "vector.h"
+
 #define VEC NAME(vec)
-#include "positive.h"
 
 static ptrdiff_t NAME(winograd_lanes)(void)
 {
@@ -157,7 +145,7 @@ static void NAME(winograd_input)(const struct nnx_tiles *x, const REAL *data, co
         for (ptrdiff_t c = 0; c < x->channels; c += VLEN) {
             const ptrdiff_t n = x->channels - c;
             VEC half[36], d[6], out[6];
-            UNROLL
+            UNROLL(6)
             for (int j = 0; j < 6; j++) {
                 if (n >= VLEN)
                     for (int i = 0; i < 6; i++)
@@ -169,7 +157,7 @@ static void NAME(winograd_input)(const struct nnx_tiles *x, const REAL *data, co
                 for (int i = 0; i < 6; i++)
                     half[i * 6 + j] = out[i];
             }
-            UNROLL
+            UNROLL(6)
             for (int i = 0; i < 6; i++) {
                 NAME(patch_step)(half + i * 6, 1, out);
                 for (int j = 0; j < 6; j++)
@@ -195,7 +183,7 @@ static void NAME(winograd_output)(const struct nnx_tiles *y, REAL *data, const R
             VEC half[24], d[6], out[4], b = {0};
             if (bias)
                 b = n >= VLEN ? LOAD(bias + f) : NAME(load_part)(bias + f, n);
-            UNROLL
+            UNROLL(6)
             for (int j = 0; j < 6; j++) {
                 for (int i = 0; i < 6; i++)
                     d[i] = LOAD(m + (i * 6 + j) * step);
@@ -231,7 +219,7 @@ static void NAME(winograd_gradient)(const struct nnx_tiles *gy, const REAL *data
         for (ptrdiff_t f = 0; f < gy->channels; f += VLEN) {
             const ptrdiff_t n = gy->channels - f;
             VEC half[24], e[4], out[6];
-            UNROLL
+            UNROLL(6)
             for (int j = 0; j < 4; j++) {
                 for (int i = 0; i < 4; i++)
                     e[i] = n >= VLEN ? LOAD(pixels[i * 4 + j] + f) : NAME(load_part)(pixels[i * 4 + j] + f, n);
@@ -239,7 +227,7 @@ static void NAME(winograd_gradient)(const struct nnx_tiles *gy, const REAL *data
                 for (int i = 0; i < 6; i++)
                     half[i * 4 + j] = out[i];
             }
-            UNROLL
+            UNROLL(6)
             for (int i = 0; i < 6; i++) {
                 NAME(spread_step)(half + i * 4, 1, out);
                 for (int j = 0; j < 6; j++)
@@ -280,9 +268,4 @@ static void NAME(winograd_weight_gradient)(ptrdiff_t chunks, ptrdiff_t chunk, pt
     }
 }
 
-#undef VLEN
-#undef INLINE
-#undef UNROLL
-#undef LOAD
-#undef STORE
 #undef VEC

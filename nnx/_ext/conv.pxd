@@ -14,3 +14,6 @@ cdef struct Image:
 
 # Read the shape and strides of an (N, C, 1-3 axes) array; `channels_last`: it must be dense in that order.
 cdef int read_image(cnp.ndarray a, int kind, bint channels_last, str kernel, str argument, Image *result) except -1
+
+# `bias` if it is a contiguous array of so many numbers of this type, or None.
+cdef cnp.ndarray read_bias(object bias, int kind, Py_ssize_t filters, str kernel)

@@ -17,14 +17,14 @@ SHAPES = {
     "winograd": ((2, 16, 9, 11), (17, 16, 3, 3), 1, 1, 1, 1, "winograd", "winograd"),
     "winograd-few-pixels": ((1, 16, 5, 5), (17, 16, 3, 3), 1, 1, 1, 1, "direct", "turned"),
     "winograd-many-filters": ((1, 256, 16, 16), (256, 256, 3, 3), 1, 1, 1, 1, "columns", "columns"),
-    "few-channels": ((3, 1, 12, 12), (6, 1, 5, 5), 1, 2, 1, 1, "direct", "direct"),
-    "stride": ((2, 16, 9, 9), (32, 16, 3, 3), 2, 1, 1, 1, "direct", "direct"),
+    "few-channels": ((3, 1, 12, 12), (6, 1, 5, 5), 1, 2, 1, 1, "direct", "scattered"),
+    "stride": ((2, 16, 9, 9), (32, 16, 3, 3), 2, 1, 1, 1, "direct", "scattered"),
     "turned": ((2, 20, 9, 9), (8, 20, 5, 5), 1, 2, 1, 1, "direct", "turned"),
-    "padding-beyond-the-filter": ((2, 20, 5, 5), (8, 20, 2, 2), 1, 2, 1, 1, "direct", "direct"),
+    "padding-beyond-the-filter": ((2, 20, 5, 5), (8, 20, 2, 2), 1, 2, 1, 1, "direct", "scattered"),
     "groups": ((2, 8, 7, 7), (12, 2, 3, 3), 1, 1, 1, 4, "direct", "turned"),
     "groups-stride": ((2, 8, 7, 7), (12, 2, 3, 3), 2, 1, 1, 4, "direct", "columns"),
     "depthwise": ((2, 19, 7, 8), (19, 1, 3, 3), 1, 1, 1, 19, "direct", "turned"),
-    "many-taps": ((1, 1, 40, 40), (2, 1, 34, 34), 1, 0, 1, 1, "direct", "direct"),
+    "many-taps": ((1, 1, 40, 40), (2, 1, 34, 34), 1, 0, 1, 1, "direct", "scattered"),
     "too-many-taps": ((1, 1, 70, 70), (2, 1, 34, 34), 1, 0, 2, 1, "columns", "columns"),
     "far-taps": ((1, 2, 300, 3), (2, 2, 2, 2), 1, 0, (200, 1), 1, "columns", "columns"),
     "large-filters": ((1, 300, 6, 6), (80, 300, 3, 3), 2, 1, 1, 1, "columns", "columns"),
@@ -55,11 +55,7 @@ def test_algorithms(name, dtype):
         chosen = ("product", "product")
     else:
         how = (w_shape, stride, low, dilation, groups, dtype == np.float32)
-        chosen = dispatch._algorithm(y.shape, *how), dispatch._algorithm(x_shape, *how)
-        if chosen[1] == "direct" and dispatch._turns(x_shape, w_shape, stride, low, dilation, groups):
-            chosen = chosen[0], "turned"
-        elif chosen[1] == "direct" and groups > 1:
-            chosen = chosen[0], "columns"
+        chosen = dispatch._algorithm(y.shape, *how), dispatch._backward_algorithm(x_shape, *how)
     if dtype == np.float32 or "winograd" not in (forward, backward):
         assert chosen == (forward, backward)
     scale = 1e-5 if dtype == np.float32 else 1e-12  # of numbers around 1; Winograd's error is below 1e-4

@@ -188,6 +188,19 @@ def test_nothing_is_written_behind_the_result(level, rng):
     assert (memory[:32] == 7).all() and (memory[-32:] == 7).all()
 
 
+def test_sizes_that_could_overflow_are_refused():
+    """A result far larger than its image: the band under it would have more numbers than a machine can hold."""
+    x, w = np.ones((1, 1, 5, 5)), np.ones((1, 1, 2, 2))
+    y, gw = empty_last((1, 1, 9, 9), np.float64), np.ones((1, 1, 2, 2))
+    how = ((1 << 24, 1 << 24), (0, 0), (1, 1))
+    with pytest.raises(MemoryError, match="direct.forward: no memory for a band of 4 rows with stride"):
+        direct.forward(x, w, None, y, *how, 1, False, 1)
+    with pytest.raises(MemoryError, match="direct.data_grad: no memory for a band of 4 rows"):
+        direct.data_grad(y, w, None, last(x), *how, 1)
+    with pytest.raises(MemoryError, match="direct.weight_grad: no memory for a band of 4 rows"):
+        direct.weight_grad(y, x, gw, *how, 1, 1)
+
+
 F = np.float32
 GOOD = {
     "x": np.ones((2, 4, 5, 5), F),

@@ -100,16 +100,14 @@ class ConvKernels:
         gx = empty_channels_last(x_shape, gy.dtype)
         low = tuple([p[0] for p in padding])
         threads = _threads(gy, w)
-        how = _algorithm(tuple(x_shape), w.shape, stride, low, dilation, groups, _fast(gy))
-        if how == "direct" and _turns(x_shape, w.shape, stride, low, dilation, groups):
-            how = "turned"
+        how = _backward_algorithm(tuple(x_shape), w.shape, stride, low, dilation, groups, _fast(gy))
         if how == "winograd":
             _winograd.data_grad(channels_last(gy), _whole(w), gx, low, threads)
         elif how == "turned":
-            border = tuple([d * (k - 1) - p for k, d, p in zip(w.shape[2:], dilation, low, strict=True)])
+            border = _border(w.shape, low, dilation)
             turned = _turned(_whole(w), groups)
             _direct.forward(channels_last(gy), turned, None, gx, stride, border, dilation, groups, False, threads)
-        elif how == "direct" and groups == 1:
+        elif how == "scattered":
             _direct.data_grad(channels_last(gy), _whole(w), None, gx, stride, low, dilation, threads)
         else:
             _conv.data_grad(_source(gy), _whole(w), None, gx, stride, low, dilation, groups, threads)
@@ -155,10 +153,36 @@ class ConvKernels:
 def _algorithm(
     result: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int, fast: bool
 ) -> str:
-    """What runs: "winograd", "direct" or "columns"; `result` is the shape of y, gx, or for the weights gy."""
+    """What runs: "winograd", "direct" or "columns"; `result` is the shape of y, or for the weights of gy."""
     if fast and _suits_winograd(result, w_shape, stride, low, dilation, groups):
         return "winograd"
     return "direct" if _suits_direct(w_shape, dilation, groups) else "columns"
+
+
+@lru_cache(1024)
+def _backward_algorithm(
+    x_shape: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int, fast: bool
+) -> str:
+    """What runs for the data gradient: "winograd", "turned", "scattered" or "columns".
+
+    Without a stride, and if no padding is to be cut off, it is a convolution of gy with the filters turned around;
+    otherwise each pixel's products are added to a padded image, which takes whole vectors of channels.
+    """
+    how = _algorithm(x_shape, w_shape, stride, low, dilation, groups, fast)
+    if how != "direct":
+        return how
+    if (
+        max(stride) == 1
+        and min(_border(w_shape, low, dilation)) >= 0
+        and (groups > 1 or x_shape[1] >= _SCATTER_CHANNELS)
+    ):
+        return "turned"
+    return "scattered" if groups == 1 else "columns"
+
+
+def _border(w_shape: Sizes, low: Sizes, dilation: Sizes) -> Sizes:
+    """The zeros at the low side of gy where it is convolved with the filters turned around."""
+    return tuple([d * (k - 1) - p for k, d, p in zip(w_shape[2:], dilation, low, strict=True)])
 
 
 def _suits_winograd(result: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int) -> bool:
@@ -187,12 +211,6 @@ def _suits_direct(w_shape: Sizes, dilation: Sizes, groups: int) -> bool:
         and (taps <= _DIRECT_TAPS or (groups == 1 and dilation[-1] == 1))
         and w_shape[0] * w_shape[1] * taps <= _DIRECT_WEIGHTS
     )
-
-
-def _turns(x_shape: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int) -> bool:
-    """Whether the data gradient is a convolution of gy with the filters turned around: no stride, no padding to cut."""
-    border = [d * (k - 1) - p for k, d, p in zip(w_shape[2:], dilation, low, strict=True)]
-    return max(stride) == 1 and min(border) >= 0 and (groups > 1 or x_shape[1] >= _SCATTER_CHANNELS)
 
 
 def _turned(w: np.ndarray, groups: int) -> np.ndarray:
