@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -56,6 +56,15 @@ class Timed(Communicator):
 
     def allgather(self, array: Any) -> Any:
         return self._comm.allgather(array)
+
+    def barrier(self) -> None:
+        self._comm.barrier()
+
+    def abort(self, message: str) -> NoReturn:
+        self._comm.abort(message)
+
+    def split_by_node(self) -> Communicator:
+        return self._comm.split_by_node()
 
 
 class Timeline(DataParallel):
@@ -104,7 +113,7 @@ def measure(build: Callable[[], Any], shape: tuple[int, ...]) -> dict[str, Any]:
     }
     buckets: list[list[float]] = []
     for step in range(WARM_UP + STEPS):
-        comm._comm.barrier()
+        comm.barrier()
         comm.seconds = 0.0
         times = [time.perf_counter()]
         optimizer.zero_grad()

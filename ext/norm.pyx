@@ -207,16 +207,19 @@ cdef bint _normalize(
 
 def normalize_backward(
     cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gx, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray weight,
-    cnp.ndarray gw, cnp.ndarray gb, bint from_batch, int num_threads,
+    cnp.ndarray gw, cnp.ndarray gb, bint from_batch, int num_threads, cnp.ndarray y=None,
 ):
     """The gradients of `normalize`; gx, gw and gb may be None.
 
     from_batch: mean and rstd are those of x, so that gx has the part that goes through them
+    y:          the positive part that was taken of the result, if it was: gy is the gradient of that. Only with
+                `from_batch`
     """
     cdef int kind = real_type(x, "normalize_backward", "x")
     cdef Py_ssize_t columns = columns_of(x, "normalize_backward"), size = cnp.PyArray_SIZE(x)
     cdef void *values = input_pointer(x, kind, size, "normalize_backward", "x")
     cdef void *source = input_pointer(gy, kind, size, "normalize_backward", "gy")
+    cdef void *positive = data(y, kind, size, "normalize_backward", "y")
     cdef void *target = result(gx, kind, size, "normalize_backward", "gx")
     cdef void *means = input_pointer(mean, kind, columns, "normalize_backward", "mean")
     cdef void *roots = input_pointer(rstd, kind, columns, "normalize_backward", "rstd")
@@ -226,24 +229,26 @@ def normalize_backward(
     cdef Tiles t = tiles_of(size // columns, columns)
     cdef bint done
     check_threads(num_threads, "normalize_backward")
+    if y is not None and not from_batch:
+        raise ValueError("normalize_backward: expected y only with from_batch, got it without")
     with nogil:
         if kind == cnp.NPY_FLOAT:
             done = _normalize_backward(
-                <const float *> source, <const float *> values, <float *> target, &t, <const float *> means,
-                <const float *> roots, <const float *> weights, <float *> target_w, <float *> target_b, from_batch,
-                num_threads)
+                <const float *> source, <const float *> positive, <const float *> values, <float *> target, &t,
+                <const float *> means, <const float *> roots, <const float *> weights, <float *> target_w,
+                <float *> target_b, from_batch, num_threads)
         else:
             done = _normalize_backward(
-                <const double *> source, <const double *> values, <double *> target, &t, <const double *> means,
-                <const double *> roots, <const double *> weights, <double *> target_w, <double *> target_b,
-                from_batch, num_threads)
+                <const double *> source, <const double *> positive, <const double *> values, <double *> target, &t,
+                <const double *> means, <const double *> roots, <const double *> weights, <double *> target_w,
+                <double *> target_b, from_batch, num_threads)
     if not done:
         raise MemoryError("normalize_backward: no memory for the sums")
 
 
 cdef bint _normalize_backward(
-    const real *gy, const real *x, real *gx, const Tiles *t, const real *mean, const real *rstd, const real *weight,
-    real *gw, real *gb, bint from_batch, int threads
+    const real *gy, const real *y, const real *x, real *gx, const Tiles *t, const real *mean, const real *rstd,
+    const real *weight, real *gw, real *gb, bint from_batch, int threads
 ) noexcept nogil:
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
     cdef Py_ssize_t n = t.columns, down = t.down, tile, i, j, c, at, column
@@ -268,12 +273,12 @@ cdef bint _normalize_backward(
             at = i * t.height * n + column
             if real is float:
                 kernels.dots_f32(
-                    gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column, sums + i * n + column,
-                    dots + i * n + column)
+                    gy + at, y + at if y != NULL else NULL, x + at, height_of(t, i), width_of(t, j), n, mean + column,
+                    sums + i * n + column, dots + i * n + column)
             else:
                 kernels.dots_f64(
-                    gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column, sums + i * n + column,
-                    dots + i * n + column)
+                    gy + at, y + at if y != NULL else NULL, x + at, height_of(t, i), width_of(t, j), n, mean + column,
+                    sums + i * n + column, dots + i * n + column)
         add_up(sums, down, n, sum)
         add_up(dots, down, n, dot)
         for c in range(n):
@@ -294,8 +299,8 @@ cdef bint _normalize_backward(
             if real is float:
                 if from_batch:
                     kernels.gradient_f32(
-                        gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
-                        slope + column, offset + column)
+                        gy + at, y + at if y != NULL else NULL, x + at, gx + at, height_of(t, i), width_of(t, j), n,
+                        mean + column, scale + column, slope + column, offset + column)
                 else:
                     kernels.normalize_f32(
                         gy + at, gx + at, height_of(t, i), width_of(t, j), n, offset + column, scale + column, NULL,
@@ -303,8 +308,8 @@ cdef bint _normalize_backward(
             else:
                 if from_batch:
                     kernels.gradient_f64(
-                        gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
-                        slope + column, offset + column)
+                        gy + at, y + at if y != NULL else NULL, x + at, gx + at, height_of(t, i), width_of(t, j), n,
+                        mean + column, scale + column, slope + column, offset + column)
                 else:
                     kernels.normalize_f64(
                         gy + at, gx + at, height_of(t, i), width_of(t, j), n, offset + column, scale + column, NULL,

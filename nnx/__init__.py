@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Parameter,
         Tensor,
         enable_grad,
+        from_dlpack,
         is_grad_enabled,
         no_grad,
         set_grad_enabled,
@@ -117,7 +118,7 @@ _HOMES = {
     "nnx._ext.memory": "empty_cache",
     "nnx._ext.threads": "get_num_threads set_num_threads",
     "nnx._random": "manual_seed",
-    "nnx.autograd": "Parameter Tensor enable_grad is_grad_enabled no_grad set_grad_enabled tensor",
+    "nnx.autograd": "Parameter Tensor enable_grad from_dlpack is_grad_enabled no_grad set_grad_enabled tensor",
     "nnx.autograd.arithmetic": (
         "abs add clamp cos div exp log matmul maximum minimum mul neg pow relu sigmoid sign sin sqrt square sub tanh "
         "where"

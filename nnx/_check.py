@@ -104,9 +104,3 @@ def float_dtype(owner: str, value: Any) -> np.dtype:
     if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise TypeError(f"{owner}: expected dtype to be float32 or float64, got {value!r}")
     return dtype
-
-
-def cpu_device(owner: str, value: Any) -> None:
-    """Refuse every device but the CPU, by name."""
-    if value is not None and str(value) != "cpu":
-        raise ValueError(f"{owner}: expected device to be None or 'cpu', got {value!r}")

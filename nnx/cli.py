@@ -103,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--threads", type=int, metavar="N", help="threads to use (default: all cores)")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cpu)")
+
     source = argparse.ArgumentParser(add_help=False)
     source.add_argument("--data", metavar="DIR", help="folder with the files of the data set")
     source.add_argument("--download", action="store_true", help="fetch the data set into the cache if it is missing")
@@ -113,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser(
         "train",
-        parents=[source, common],
+        parents=[source, place, common],
         help="train a model and write a run folder",
         epilog=_TRAIN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -142,12 +145,14 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     train.set_defaults(command=_train)
 
-    evaluate = commands.add_parser("evaluate", parents=[source, common], help="measure a trained model on test images")
+    evaluate = commands.add_parser(
+        "evaluate", parents=[source, place, common], help="measure a trained model on test images"
+    )
     evaluate.add_argument("run", metavar="RUN", help="folder that `train` has written")
     evaluate.add_argument("dataset", nargs="?", help="default: the data set of the training")
     evaluate.set_defaults(command=_evaluate)
 
-    predict = commands.add_parser("predict", parents=[common], help="classify image files")
+    predict = commands.add_parser("predict", parents=[place, common], help="classify image files")
     predict.add_argument("run", metavar="RUN", help="folder that `train` has written")
     predict.add_argument("images", nargs="+", metavar="IMAGE")
     predict.add_argument("--top", type=int, default=1, metavar="N", help="classes to show")
@@ -180,6 +185,16 @@ def _set_threads(arguments: argparse.Namespace) -> None:
         nnx.set_num_threads(arguments.threads)
 
 
+def _device(arguments: argparse.Namespace) -> str:
+    """The device to compute on; ValueError if this machine has none of that name."""
+    from nnx import _device
+
+    try:
+        return _device.parse("--device", arguments.device)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
+
+
 # -- train -----------------------------------------------------------------------------------------
 
 
@@ -190,6 +205,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     comm = _join_ranks()
     _set_threads(arguments)
+    device = _device(arguments)
     if comm.rank and arguments.download:
         _wait_for_rank_0(comm)
     run, data, resume = _prepare(arguments)
@@ -202,7 +218,7 @@ def _train(arguments: argparse.Namespace) -> int:
         f"{run.shape}, {len(run.classes)} classes"
     )
     nnx.manual_seed(settings.seed)
-    model = run.build()
+    model = run.build().to(device)
     model.predict(run.prepare(data.x_train[:1]))  # a model that does not fit fails here, before anything is written
     loader = run.training_batches(data.x_train, data.y_train)
     test = run.test_batches(data.x_test, data.y_test)
@@ -385,8 +401,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     _join_ranks()
     _set_threads(arguments)
+    device = _device(arguments)
     run = Run.load(arguments.run)
-    model = run.trained_model()
+    model = run.trained_model().to(device)
     x, y = _test_images(run, arguments)
     trainer = Trainer(model, nnx.nn.CrossEntropyLoss(), metrics=("accuracy",))
     result = trainer.evaluate(run.test_batches(x, y))
@@ -437,9 +454,10 @@ def _predict(arguments: argparse.Namespace) -> int:
     from nnx.train.run import Run
 
     _set_threads(arguments)
+    device = _device(arguments)
     run = Run.load(arguments.run)
     top = min(_check.integer("predict", "--top", arguments.top, 1), len(run.classes))
-    model = run.trained_model()
+    model = run.trained_model().to(device)
     mode = "L" if run.shape[0] == 1 else "RGB"
     x = nnx.data.read_images(arguments.images, size=run.shape[1:], mode=mode, dtype="uint8")
     if arguments.invert:

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from nnx._device import is_device_array, to_host
+
 # The types of safetensors that NumPy has. BF16 is read too, as the float32 numbers that it stands for.
 _DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.uint8),
@@ -75,7 +77,9 @@ def _storable(name: Any, value: Any) -> np.ndarray:
         raise TypeError(
             f"save: expected the names of a state dict to be strings other than {_RESERVED!r}, got {name!r}"
         )
-    array = np.asarray(value)
+    if is_device_array(getattr(value, "data", None)):
+        value = value.data  # a Tensor on a CUDA device
+    array = to_host(value)
     array = array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
     if array.dtype not in _WRITABLE:
         raise TypeError(

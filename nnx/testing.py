@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnx import _check, _random
+from nnx._device import to_host
 from nnx.autograd import Tensor, enable_grad, no_grad
 
 __all__ = [
@@ -482,7 +483,7 @@ def relative_error(a: Any, b: Any) -> float:
     >>> relative_error([1.0, 2.0], [1.0, 2.5])
     0.2
     """
-    x, y = (np.asarray(v.data if isinstance(v, Tensor) else v, np.float64) for v in (a, b))
+    x, y = (np.asarray(v.numpy() if isinstance(v, Tensor) else to_host(v), np.float64) for v in (a, b))
     if x.shape != y.shape:
         raise ValueError(f"relative_error: expected two arrays of one shape, got {x.shape} and {y.shape}")
     scale = max(np.abs(x).max(initial=0), np.abs(y).max(initial=0))
@@ -505,8 +506,8 @@ def assert_close(
 
     Raises AssertionError naming the worst index with both values.
     """
-    a = actual.data if isinstance(actual, Tensor) else np.asarray(actual)
-    e = expected.data if isinstance(expected, Tensor) else np.asarray(expected)
+    a = actual.numpy() if isinstance(actual, Tensor) else to_host(actual)
+    e = expected.numpy() if isinstance(expected, Tensor) else to_host(expected)
     if a.shape != e.shape:
         raise AssertionError(f"assert_close: expected {name} of shape {e.shape}, got {a.shape}")
     if a.dtype != e.dtype:

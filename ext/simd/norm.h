@@ -141,58 +141,88 @@ static void NAME(normalize)(
     NAME(normalize_rows)(x, y, 1, left, left, means, scales, shift ? shifts : NULL, relu);
 }
 
-/* sum[c] += gy, dot[c] += gy (x - mean) */
+/* sum[c] += gy, dot[c] += gy (x - mean); with `masked` gy counts where y is positive (or NaN) */
 static inline void NAME(add_dots)(
-    const REAL *RESTRICT gy, const REAL *RESTRICT x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
-    const REAL *RESTRICT mean, double *RESTRICT sum, double *RESTRICT dot)
+    const REAL *RESTRICT gy, const REAL *RESTRICT y, const REAL *RESTRICT x, ptrdiff_t rows, ptrdiff_t width,
+    ptrdiff_t stride, const REAL *RESTRICT mean, double *RESTRICT sum, double *RESTRICT dot, const int masked)
 {
-    for (ptrdiff_t r = 0; r < rows; r++, x += stride, gy += stride)
+    for (ptrdiff_t r = 0; r < rows; r++, x += stride, gy += stride) {
         for (ptrdiff_t c = 0; c < width; c++) {
-            sum[c] += gy[c];
-            dot[c] += (double)gy[c] * (x[c] - mean[c]);
+            REAL g = masked && y[c] <= 0 ? 0 : gy[c];
+            sum[c] += g;
+            dot[c] += (double)g * (x[c] - mean[c]);
         }
+        if (masked)
+            y += stride;
+    }
 }
 
-/* Of each column of a tile: the sum of gy, and the sum of gy (x - mean). */
+static void NAME(add_dots_of)(
+    const REAL *gy, const REAL *y, const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
+    const REAL *mean, double *sum, double *dot)
+{
+    if (y)
+        NAME(add_dots)(gy, y, x, rows, width, stride, mean, sum, dot, 1);
+    else
+        NAME(add_dots)(gy, NULL, x, rows, width, stride, mean, sum, dot, 0);
+}
+
+/* Of each column of a tile: the sum of gy, and the sum of gy (x - mean), where y, if it is given, is positive. */
 static void NAME(dots)(
-    const REAL *gy, const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean,
-    double *sum, double *dot)
+    const REAL *gy, const REAL *y, const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
+    const REAL *mean, double *sum, double *dot)
 {
     ptrdiff_t fold = NAME(fold)(width, stride);
     if (fold == 1) {
         for (ptrdiff_t c = 0; c < width; c++)
             sum[c] = dot[c] = 0;
-        NAME(add_dots)(gy, x, rows, width, stride, mean, sum, dot);
+        NAME(add_dots_of)(gy, y, x, rows, width, stride, mean, sum, dot);
         return;
     }
     double sums[WIDE] = {0}, dots[WIDE] = {0};
     REAL means[WIDE];
     NAME(spread)(mean, width, fold, means);
     ptrdiff_t whole = rows / fold, wide = width * fold, left = (rows - whole * fold) * width;
-    NAME(add_dots)(gy, x, whole, wide, wide, means, sums, dots);
-    NAME(add_dots)(gy + whole * wide, x + whole * wide, 1, left, left, means, sums, dots);
+    ptrdiff_t done = whole * wide;
+    NAME(add_dots_of)(gy, y, x, whole, wide, wide, means, sums, dots);
+    NAME(add_dots_of)(gy + done, y ? y + done : NULL, x + done, 1, left, left, means, sums, dots);
     NAME(gather)(sums, width, fold, sum);
     NAME(gather)(dots, width, fold, dot);
 }
 
 static inline void NAME(gradient_rows)(
-    const REAL *RESTRICT gy, const REAL *RESTRICT x, REAL *RESTRICT gx, ptrdiff_t rows, ptrdiff_t width,
-    ptrdiff_t stride, const REAL *RESTRICT mean, const REAL *RESTRICT scale, const REAL *RESTRICT slope,
-    const REAL *RESTRICT offset)
+    const REAL *RESTRICT gy, const REAL *RESTRICT y, const REAL *RESTRICT x, REAL *RESTRICT gx, ptrdiff_t rows,
+    ptrdiff_t width, ptrdiff_t stride, const REAL *RESTRICT mean, const REAL *RESTRICT scale,
+    const REAL *RESTRICT slope, const REAL *RESTRICT offset, const int masked)
 {
-    for (ptrdiff_t r = 0; r < rows; r++, x += stride, gy += stride, gx += stride)
-        for (ptrdiff_t c = 0; c < width; c++)
-            gx[c] = scale[c] * ((x[c] - mean[c]) * slope[c] + gy[c] + offset[c]);
+    for (ptrdiff_t r = 0; r < rows; r++, x += stride, gy += stride, gx += stride) {
+        for (ptrdiff_t c = 0; c < width; c++) {
+            REAL g = masked && y[c] <= 0 ? 0 : gy[c];
+            gx[c] = scale[c] * ((x[c] - mean[c]) * slope[c] + g + offset[c]);
+        }
+        if (masked)
+            y += stride;
+    }
 }
 
-/* gx = scale (gy + (x - mean) slope + offset) by column */
+static void NAME(gradient_rows_of)(
+    const REAL *gy, const REAL *y, const REAL *x, REAL *gx, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
+    const REAL *mean, const REAL *scale, const REAL *slope, const REAL *offset)
+{
+    if (y)
+        NAME(gradient_rows)(gy, y, x, gx, rows, width, stride, mean, scale, slope, offset, 1);
+    else
+        NAME(gradient_rows)(gy, NULL, x, gx, rows, width, stride, mean, scale, slope, offset, 0);
+}
+
+/* gx = scale (gy + (x - mean) slope + offset) by column, with 0 for gy where y, if it is given, is not positive */
 static void NAME(gradient)(
-    const REAL *gy, const REAL *x, REAL *gx, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
+    const REAL *gy, const REAL *y, const REAL *x, REAL *gx, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
     const REAL *mean, const REAL *scale, const REAL *slope, const REAL *offset)
 {
     ptrdiff_t fold = NAME(fold)(width, stride);
     if (fold == 1) {
-        NAME(gradient_rows)(gy, x, gx, rows, width, stride, mean, scale, slope, offset);
+        NAME(gradient_rows_of)(gy, y, x, gx, rows, width, stride, mean, scale, slope, offset);
         return;
     }
     REAL means[WIDE], scales[WIDE], slopes[WIDE], offsets[WIDE];
@@ -202,8 +232,9 @@ static void NAME(gradient)(
     NAME(spread)(offset, width, fold, offsets);
     ptrdiff_t whole = rows / fold, wide = width * fold, left = (rows - whole * fold) * width;
     ptrdiff_t done = whole * wide;
-    NAME(gradient_rows)(gy, x, gx, whole, wide, wide, means, scales, slopes, offsets);
-    NAME(gradient_rows)(gy + done, x + done, gx + done, 1, left, left, means, scales, slopes, offsets);
+    NAME(gradient_rows_of)(gy, y, x, gx, whole, wide, wide, means, scales, slopes, offsets);
+    NAME(gradient_rows_of)(
+        gy + done, y ? y + done : NULL, x + done, gx + done, 1, left, left, means, scales, slopes, offsets);
 }
 
 /* Single rows ---------------------------------------------------------------------------------------------------

@@ -9,10 +9,10 @@
       (const REAL *x, REAL *y, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean, \
        const REAL *scale, const REAL *shift, int relu)) \
     X(void, dots, \
-      (const REAL *gy, const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean, \
-       double *sum, double *dot)) \
+      (const REAL *gy, const REAL *y, const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, \
+       const REAL *mean, double *sum, double *dot)) \
     X(void, gradient, \
-      (const REAL *gy, const REAL *x, REAL *gx, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, \
+      (const REAL *gy, const REAL *y, const REAL *x, REAL *gx, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, \
        const REAL *mean, const REAL *scale, const REAL *slope, const REAL *offset)) \
     X(void, row_norm, \
       (const REAL *x, const REAL *weight, const REAL *bias, REAL *y, ptrdiff_t n, REAL eps, REAL *mean, \

@@ -26,6 +26,7 @@ def normalize_backward(
     gb: ndarray | None,
     from_batch: bool,
     num_threads: int,
+    y: ndarray | None = None,
 ) -> None: ...
 def row_norm(
     x: ndarray,

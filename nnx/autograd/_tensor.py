@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from nnx import _check
+from nnx._device import as_array, device_of, is_device_array, load_cupy, names_device, same_device, to_host
+from nnx._device import parse as parse_device
 from nnx.autograd import engine
 from nnx.autograd.engine import Node
 
+_DLPACK_HOST, _DLPACK_CUDA = (1, 3), (2, 13)  # plain and pinned or managed memory
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -71,7 +73,8 @@ class Tensor:
 
     @property
     def device(self) -> str:
-        return "cpu"
+        """Where the array lives: "cpu" or "cuda:0"."""
+        return device_of(self.data)
 
     @property
     def is_leaf(self) -> bool:
@@ -84,8 +87,8 @@ class Tensor:
         return self.data.size
 
     def numpy(self) -> np.ndarray:
-        """The array itself: no copy, no error, whether a gradient is needed or not."""
-        return self.data
+        """The array itself, whether a gradient is needed or not: no copy, no error; from a CUDA device, a copy."""
+        return self.data if isinstance(self.data, np.ndarray) else to_host(self.data)
 
     def item(self) -> Any:
         """The only element as a Python number."""
@@ -138,9 +141,10 @@ class Tensor:
             g = np.ones_like(self.data)
         else:
             g = gradient.data if isinstance(gradient, Tensor) else gradient
-            g = np.asarray(g)
+            g = as_array(g)
             if g.shape != self.shape:
                 raise ValueError(f"Tensor.backward: expected gradient of shape {self.shape}, got {g.shape}")
+            same_device("Tensor.backward", **{"the Tensor": self.data, "gradient": g})
             g = g.astype(self.dtype, copy=False)
         if self._node is None:
             engine._accumulate(self, g, shared=True)
@@ -150,6 +154,8 @@ class Tensor:
     # -- NumPy and Python protocols ------------------------------------------------------------
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if is_device_array(self.data):
+            raise TypeError(f"numpy.asarray: expected a Tensor on cpu, got one on {self.device}. Use .numpy()")
         return np.asarray(self.data, dtype=dtype, copy=copy)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -193,8 +199,10 @@ class Tensor:
         return bool((self.data == (value.data if isinstance(value, Tensor) else value)).any())
 
     def __repr__(self) -> str:
-        text = np.array2string(self.data, separator=", ", prefix="tensor(")
+        text = np.array2string(self.numpy(), separator=", ", prefix="tensor(")
         extra = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
+        if is_device_array(self.data):
+            extra += f", device={self.device!r}"
         if self._node is not None:
             extra += f", grad_fn={self._node.name}"
         elif self.requires_grad:
@@ -215,14 +223,17 @@ class Tensor:
     # -- conversions ---------------------------------------------------------------------------
 
     def to(self, *args: Any, device: Any = None, dtype: Any = None) -> Tensor:
-        """This Tensor in another dtype, or itself: ``to(dtype)``; the only device is "cpu"."""
+        """This Tensor in another dtype or on another device, or itself: ``to(np.float64)``, ``to("cuda")``.
+
+        Gradients flow back to where they came from. Errors as in `Module.to`.
+        """
         for target in args:
-            if isinstance(target, str) and (target == "cpu" or target.startswith("cuda")):
+            if names_device(target):
                 device = target
             else:
                 dtype = target
-        _check.cpu_device("Tensor.to", device)
-        return self if dtype is None else shape.astype(self, dtype)
+        moved = self if device is None else shape.to_device(self, parse_device("Tensor.to", device))
+        return moved if dtype is None else shape.astype(moved, dtype)
 
     def float(self) -> Tensor:
         return shape.astype(self, np.float32)
@@ -240,7 +251,10 @@ class Tensor:
         return shape.contiguous(self)
 
     def cpu(self) -> Tensor:
-        return self
+        return shape.to_device(self, "cpu")
+
+    def cuda(self) -> Tensor:
+        return self.to("cuda")
 
     # -- arithmetic ----------------------------------------------------------------------------
 
@@ -474,6 +488,26 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:
     return Tensor(array, requires_grad)
 
 
+def from_dlpack(ext_tensor: Any) -> Tensor:
+    """A Tensor on the memory of another library's array, such as a `torch.Tensor`, on the CPU or a CUDA device.
+
+    ext_tensor:  any object with ``__dlpack__`` and ``__dlpack_device__``
+
+    TypeError for other objects, ValueError for memory of other devices. The way back is ``torch.from_dlpack(tensor)``.
+
+    >>> from_dlpack(np.ones(2)).tolist()
+    [1.0, 1.0]
+    """
+    if not hasattr(ext_tensor, "__dlpack__") or not hasattr(ext_tensor, "__dlpack_device__"):
+        raise TypeError(f"from_dlpack: expected an object with __dlpack__, got {type(ext_tensor).__name__}")
+    kind = int(ext_tensor.__dlpack_device__()[0])
+    if kind in _DLPACK_CUDA or is_device_array(ext_tensor):
+        return Tensor(load_cupy("from_dlpack").from_dlpack(ext_tensor))
+    if kind not in _DLPACK_HOST:
+        raise ValueError(f"from_dlpack: expected memory of the CPU or of a CUDA device, got DLPack device type {kind}")
+    return Tensor(np.from_dlpack(ext_tensor))
+
+
 def _wrap(array: Any) -> Tensor:
     """A Tensor around an array that is known to be good."""
     t = Tensor.__new__(Tensor)
@@ -484,7 +518,7 @@ def _wrap(array: Any) -> Tensor:
 
 
 def _to_array(owner: str, data: Any) -> Any:
-    if type(data) is np.ndarray:
+    if type(data) is np.ndarray or is_device_array(data):
         array = data
     elif isinstance(data, Tensor):
         array = data.data

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from nnx._device import as_array, is_device_array, same_device
 from nnx.autograd._tensor import Tensor, _wrap, as_tensor, record, unbroadcast
-from nnx.autograd.engine import LARGE_SUM
+from nnx.autograd.engine import LARGE_SUM, relu_gradient
 from nnx.backends import backend_of
 
 _NUMBERS = (builtins.bool, int, float)
@@ -24,21 +25,31 @@ def _operands(a: Any, b: Any) -> tuple[Any, Any, Tensor | None, Tensor | None]:
     """The two arrays (or a Python number) to compute with, and the Tensors behind them (None: a constant)."""
     if isinstance(a, Tensor):
         if isinstance(b, Tensor):
+            if type(a.data) is not np.ndarray or type(b.data) is not np.ndarray:
+                same_device("arithmetic", input=a.data, other=b.data)
             return a.data, b.data, a, b
-        return a.data, _constant(b, a.data.dtype), a, None
+        return a.data, _constant(b, a.data, "other"), a, None
     if isinstance(b, Tensor):
-        return _constant(a, b.data.dtype), b.data, None, b
+        return _constant(a, b.data, "input"), b.data, None, b
     a, b = as_tensor(a), as_tensor(b)
+    same_device("arithmetic", input=a.data, other=b.data)
     return a.data, b.data, a, b
 
 
-def _constant(value: Any, dtype: np.dtype) -> Any:
+def _constant(value: Any, beside: Any, name: str) -> Any:
+    """An array or number that meets the array of a Tensor, in its float type."""
     if type(value) in _NUMBERS:
         return value
-    array = np.asarray(value)
+    array = as_array(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"arithmetic: expected numbers beside a Tensor, got {type(value).__name__}")
-    return array.astype(dtype, copy=False) if dtype.kind == "f" else array
+    if beside.dtype.kind == "f":
+        array = array.astype(beside.dtype, copy=False)
+    if type(beside) is not np.ndarray or is_device_array(array):
+        if array.ndim == 0 and not is_device_array(array):
+            return array[()]  # a number of the host goes along with any device
+        same_device("arithmetic", **{"the Tensor": beside, name: array})
+    return array
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -273,6 +284,7 @@ def relu(input: Any) -> Tensor:
     return record(y, _relu_grad, (x,), be, y)
 
 
+@relu_gradient
 def _relu_grad(needs, gy, be, y):
     return (be.relu_backward(gy, y),)
 
@@ -322,11 +334,9 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
 
 
 def _clamp_grad(needs, gy, x, low, high):
-    inside = np.ones(x.shape, bool)
-    if low is not None:
-        inside &= x >= low
-    if high is not None:
-        inside &= x <= high
+    inside = x <= high if low is None else x >= low
+    if low is not None and high is not None:
+        inside = inside & (x <= high)
     return (unbroadcast(gy * inside, x.shape),)
 
 
@@ -358,7 +368,7 @@ def _extremum_grad(needs, gy, wins, a, b):
 
 def where(condition: Any, input: Any, other: Any) -> Tensor:
     """`input` where `condition` holds, `other` elsewhere, with broadcasting."""
-    c = condition.data if isinstance(condition, Tensor) else np.asarray(condition)
+    c = condition.data if isinstance(condition, Tensor) else as_array(condition)
     if c.dtype != bool:
         raise TypeError(f"where: expected condition of dtype bool, got {c.dtype}")
     a, b, ta, tb = _operands(input, other)
@@ -375,4 +385,4 @@ def _where_grad(needs, gy, c, a_shape, b_shape):
 
 def compare(ufunc: Callable, a: Any, b: Any) -> Tensor:
     """A comparison as a Tensor of booleans; it has no gradient."""
-    return _wrap(np.asarray(ufunc(*(v.data if isinstance(v, Tensor) else v for v in (a, b)))))
+    return _wrap(as_array(ufunc(*(v.data if isinstance(v, Tensor) else v for v in (a, b)))))

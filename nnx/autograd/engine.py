@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from nnx._device import as_array
 from nnx.backends import backend_of
 
 LARGE_SUM = 16384  # numbers from which the backend adds faster than NumPy
@@ -65,6 +66,43 @@ class Node:
     def name(self) -> str:
         """The operation's name, for messages: ``_conv_grad`` is "conv"."""
         return self.grad.__name__.strip("_").removesuffix("_grad")
+
+
+_relu_grads: set[Callable[..., tuple]] = set()
+_behind_relu: dict[Callable[..., tuple], Callable[..., tuple]] = {}
+
+
+def relu_gradient(grad: Callable[..., tuple]) -> Callable[..., tuple]:
+    """Mark a gradient function ``grad(needs, gy, be, y)`` as that of a ReLU with output y."""
+    _relu_grads.add(grad)
+    return grad
+
+
+def behind_relu(combined: Callable[..., tuple]) -> Callable[[Callable[..., tuple]], Callable[..., tuple]]:
+    """Say that ``combined(needs, gy, y, *saved)`` is a gradient function and that of the ReLU behind it in one.
+
+    The engine calls it where the ReLU is all that the operation's output went to; the bits are the same.
+    """
+
+    def mark(grad: Callable[..., tuple]) -> Callable[..., tuple]:
+        _behind_relu[grad] = combined
+        return grad
+
+    return mark
+
+
+class _Masked:
+    """The gradient in front of a ReLU, which nobody has computed yet: gy where y is positive."""
+
+    __slots__ = ("backend", "gy", "y")
+
+    def __init__(self, gy: Any, backend: Any, y: Any) -> None:
+        self.gy = gy
+        self.backend = backend
+        self.y = y
+
+    def array(self) -> Any:
+        return self.backend.relu_backward(self.gy, self.y)
 
 
 class _Call:
@@ -144,9 +182,23 @@ def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_g
                 f"backward: expected a graph that was not used yet, got one whose saved arrays are "
                 f"gone (operation {node.name!r}). Pass retain_graph=True to the first backward()"
             )
-        if node.retained is not None:
-            _retain(node, gy)
-        results = node.grad(node.needs, gy, *node.saved)
+        grad = node.grad
+        if type(gy) is _Masked:
+            combined = _behind_relu[grad]
+            if node.retained is None:
+                results = combined(node.needs, gy.gy, gy.y, *node.saved)
+            else:
+                gy = gy.array()
+                _retain(node, gy)
+                results = grad(node.needs, gy, *node.saved)
+        else:
+            if node.retained is not None:
+                _retain(node, gy)
+            if grad in _relu_grads and _left_to_parent(node, gy, pending, queue):
+                if not retain_graph:
+                    node.saved = None
+                continue
+            results = grad(node.needs, gy, *node.saved)
         if not retain_graph:
             node.saved = None
         if len(results) != len(node.parents):
@@ -173,6 +225,8 @@ def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_g
                 heapq.heappush(queue, (-parent.number, parent))
             else:
                 entry = pending[parent]
+                if type(entry[0]) is _Masked:
+                    entry[:] = entry[0].array(), True
                 if not entry[1]:
                     entry[0] = backend_of(g).add(entry[0], g) if g.size >= LARGE_SUM else entry[0] + g
                     entry[1] = not isinstance(entry[0], np.generic)
@@ -183,9 +237,26 @@ def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_g
         del results, gy
 
 
+def _left_to_parent(node: Node, gy: Any, pending: dict[Any, list], queue: list[tuple[float, Any]]) -> bool:
+    """Leave a ReLU's gradient to the operation in front, if that can do both and nothing else has reached it."""
+    parent = node.parents[0]
+    if type(parent) is not Node or parent in pending or parent.grad not in _behind_relu:
+        return False
+    assert node.saved is not None
+    pending[parent] = [_Masked(gy, *node.saved), False]
+    heapq.heappush(queue, (-parent.number, parent))
+    return True
+
+
 def _shared(g: Any, gy: Any) -> bool:
     """Whether `g` is `gy`, a view of it, or a broadcast view. (A base may also be a block of cached memory.)"""
-    return g is gy or (g.base is not None and (not g.flags.writeable or np.may_share_memory(g, gy)))
+    if g is gy:
+        return True
+    if g.base is None:
+        return False
+    if type(g) is not np.ndarray:
+        return True  # on a device a copy costs less than the question
+    return not g.flags.writeable or (type(gy) is np.ndarray and np.may_share_memory(g, gy))
 
 
 def _repeated(results: tuple, i: int) -> bool:
@@ -199,12 +270,12 @@ def _accumulate(leaf: Any, g: Any, shared: bool) -> None:
     """
     if leaf.grad is not None:
         own = leaf._own_grad
-        if own is not None and own() is leaf.grad and leaf.grad.flags.writeable:
+        if own is not None and own() is leaf.grad and getattr(leaf.grad.flags, "writeable", True):
             leaf.grad += g
             return
-        g = np.asarray(leaf.grad + g)
+        g = as_array(leaf.grad + g)
     elif shared:
-        own_copy = np.empty_like(leaf.data, subok=False)  # in the layout of the leaf
+        own_copy = backend_of(leaf.data).xp.empty_like(leaf.data)  # in the layout of the leaf
         own_copy[...] = g
         g = own_copy
     leaf.grad = g

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnx import _check
+from nnx._device import as_array
 from nnx.autograd._tensor import Tensor, _wrap, as_tensor, record, tensor
 
 
@@ -52,7 +53,7 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     x = as_tensor(input)
     axes = _axes("sum", dim, x.ndim)
     y = x.data.sum(axis=axes, keepdims=keepdim)
-    return record(np.asarray(y), _sum_grad, (x,), x.shape, axes)
+    return record(as_array(y), _sum_grad, (x,), x.shape, axes)
 
 
 def _sum_grad(needs, gy, shape, axes):
@@ -64,10 +65,10 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     x = as_tensor(input)
     axes = _axes("mean", dim, x.ndim)
     count = _length(x.shape, axes)
-    total = np.asarray(x.data.sum(axis=axes, keepdims=keepdim))
+    total = as_array(x.data.sum(axis=axes, keepdims=keepdim))
     with np.errstate(invalid="ignore"):
         y = total / total.dtype.type(count)
-    return record(np.asarray(y), _mean_grad, (x,), x.shape, axes, count)
+    return record(as_array(y), _mean_grad, (x,), x.shape, axes, count)
 
 
 def _mean_grad(needs, gy, shape, axes, count):
@@ -107,7 +108,7 @@ def _extreme(owner: str, choose: Any, input: Any, dim: Any, keepdim: bool) -> Te
     x = as_tensor(input)
     axes = _axes(owner, dim, x.ndim)
     _nonempty(owner, x, axes)
-    y = np.asarray(choose(x.data, axis=axes, keepdims=keepdim))
+    y = as_array(choose(x.data, axis=axes, keepdims=keepdim))
     return record(y, _extreme_grad, (x,), x.data, y, axes)
 
 
@@ -148,7 +149,7 @@ def _extreme_pair(owner: str, choose: Any, input: Any, dim: Any, keepdim: bool) 
 
 
 def _take_grad(needs, gy, shape, index, axis):
-    g = np.zeros(shape, gy.dtype)
+    g = np.zeros_like(gy, shape=shape)
     np.put_along_axis(g, index, gy.reshape(index.shape), axis)
     return (g,)
 
@@ -167,7 +168,7 @@ def _position(owner: str, choose: Any, input: Any, dim: Any, keepdim: bool) -> T
     x = input if isinstance(input, Tensor) else tensor(input)
     axis = None if dim is None else _check.axis(owner, "dim", dim, x.ndim)
     _nonempty(owner, x, None if axis is None else (axis,))
-    return _wrap(np.asarray(choose(x.data, axis=axis, keepdims=keepdim)))
+    return _wrap(as_array(choose(x.data, axis=axis, keepdims=keepdim)))
 
 
 def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Tensor:
@@ -179,7 +180,7 @@ def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Tensor:
     top = np.where(np.isfinite(top), top, 0).astype(x.dtype, copy=False)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         y = np.log(np.exp(x.data - top).sum(axis=axes, keepdims=True)) + top
-    result = y if keepdim else np.asarray(y.squeeze(axes))
+    result = y if keepdim else as_array(y.squeeze(axes))
     return record(result, _logsumexp_grad, (x,), x.data, y, axes)
 
 
@@ -201,7 +202,7 @@ def norm(input: Any, p: float = 2.0, dim: Any = None, keepdim: bool = False) -> 
             y = np.sqrt((x.data * x.data).sum(axis=axes, keepdims=keepdim))
         else:
             y = (np.abs(x.data) ** p).sum(axis=axes, keepdims=keepdim) ** (1 / p)
-    y = np.asarray(y)
+    y = as_array(y)
     return record(y, _norm_grad, (x,), x.data, y, p, axes)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from nnx import _check
+from nnx._device import as_array, device_of, is_device_array, move, same_device
 from nnx.autograd._tensor import Tensor, _strip, as_tensor, record, unbroadcast
 from nnx.backends import backend_of
 
@@ -37,6 +39,17 @@ def _dtype(value: Any) -> np.dtype:
 
 def _pass_grad(needs, gy):
     return (gy,)
+
+
+def to_device(input: Any, device: str) -> Tensor:
+    """The same values on a device that `_device.parse` gave; the gradient goes back to where they came from."""
+    x = as_tensor(input)
+    here = device_of(x.data)
+    return x if here == device else record(move(x.data, device), _to_device_grad, (x,), here)
+
+
+def _to_device_grad(needs, gy, device):
+    return (move(gy, device),)
 
 
 def clone(input: Any) -> Tensor:
@@ -96,7 +109,7 @@ def permute(input: Any, *dims: Any) -> Tensor:
 
 
 def _permute_grad(needs, gy, order):
-    return (gy.transpose(np.argsort(order)),)
+    return (gy.transpose(sorted(range(gy.ndim), key=order.__getitem__)),)
 
 
 def transpose(input: Any, dim0: int, dim1: int) -> Tensor:
@@ -157,32 +170,54 @@ def _expand_grad(needs, gy, shape):
 def getitem(input: Tensor, index: Any) -> Tensor:
     """``input[index]`` with NumPy's rules; indices may be Tensors."""
     index = _strip(index)
+    if type(input.data) is not np.ndarray:
+        index = _beside(input.data, index)
     y = input.data[index]
-    return record(np.asarray(y), _getitem_grad, (input,), input.shape, index)
+    return record(as_array(y), _getitem_grad, (input,), input.shape, index)
 
 
 def _getitem_grad(needs, gy, shape, index):
-    g = np.zeros(shape, gy.dtype)
     parts = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(p, (np.ndarray, list)) and np.asarray(p).dtype != bool for p in parts):
+    repeats = any(isinstance(p, list) or (getattr(p, "ndim", 0) and p.dtype.kind != "b") for p in parts)
+    if repeats and is_device_array(gy):  # NumPy's way, but with sums whose order is fixed
+        be, size = backend_of(gy), math.prod(shape)
+        position = be.xp.arange(size).reshape(shape)[index]
+        return (be.embedding_backward(gy.reshape(-1, 1), position.ravel(), size).reshape(shape),)
+    g = np.zeros_like(gy, shape=shape)
+    if repeats:
         np.add.at(g, index, gy)  # an element taken twice gets both gradients
     else:
         g[index] = gy
     return (g,)
 
 
+def _beside(x: Any, index: Any) -> Any:
+    """An index with its arrays where x is."""
+    if isinstance(index, tuple):
+        return tuple(_beside(x, part) for part in index)
+    if isinstance(index, list):
+        index = np.asarray(index)
+    if isinstance(index, np.ndarray) and index.ndim and is_device_array(x):
+        return move(index, device_of(x))
+    if is_device_array(index):
+        same_device("getitem", input=x, index=index)
+    return index
+
+
 def gather(input: Any, dim: int, index: Any) -> Tensor:
     """``out[i][j] = input[index[i][j]][j]`` for dim 0, and so on, as torch.gather."""
     x = as_tensor(input)
     axis = _check.axis("gather", "dim", dim, x.ndim)
-    i = index.data if isinstance(index, Tensor) else np.asarray(index)
+    i = index.data if isinstance(index, Tensor) else as_array(index)
     if i.dtype.kind not in "iu" or i.ndim != x.ndim:
         raise TypeError(f"gather: expected an integer index with {x.ndim} dimensions, got {i.dtype} of shape {i.shape}")
     if any(i.shape[d] > x.shape[d] for d in range(x.ndim) if d != axis):
         raise ValueError(f"gather: expected an index that fits into {x.shape}, got shape {i.shape}")
     if i.size and (i.min() < 0 or i.max() >= x.shape[axis]):
         raise IndexError(f"gather: expected indices in [0, {x.shape[axis]}), got [{i.min()}, {i.max()}]")
-    where = list(np.ogrid[tuple(slice(n) for n in i.shape)])
+    same_device("gather", input=x.data, index=i)
+    arange = backend_of(x.data).xp.arange
+    where = [arange(n).reshape((-1,) + (1,) * (i.ndim - 1 - d)) for d, n in enumerate(i.shape)]
     where[axis] = i
     return record(x.data[tuple(where)], _getitem_grad, (x,), x.shape, tuple(where))
 

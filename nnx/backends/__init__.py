@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,17 @@ def backend_of(array: Any) -> Backend:
 
 def _register(kind: type) -> Backend:
     """Find the backend of an array type when it is first seen."""
-    if not issubclass(kind, (np.ndarray, np.generic)):
-        raise TypeError(f"backend_of: expected a NumPy array, got {kind.__module__}.{kind.__name__}")
-    from nnx.backends.cpu import CPUBackend
-
-    cpu = next((b for b in _BY_TYPE.values() if type(b) is CPUBackend), None) or CPUBackend()
-    _BY_TYPE[kind] = cpu
-    return cpu
+    cupy = sys.modules.get("cupy")
+    home: type[Backend]
+    if issubclass(kind, (np.ndarray, np.generic)):
+        from nnx.backends.cpu import CPUBackend as home
+    elif cupy is not None and issubclass(kind, cupy.ndarray):
+        from nnx.backends.cuda import CUDABackend as home
+    else:
+        raise TypeError(f"backend_of: expected a NumPy or CuPy array, got {kind.__module__}.{kind.__name__}")
+    backend = next((b for b in _BY_TYPE.values() if type(b) is home), None) or home()
+    _BY_TYPE[kind] = backend
+    return backend
 
 
 __all__ = ["Backend", "backend_of"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -60,14 +61,15 @@ class Estimator:
         return vars(self)[attribute]
 
 
-class Classifier(Estimator):
+class Classifier(Estimator, ABC):
     """An estimator that predicts one of the labels in `classes_`."""
 
     _estimator_type = "classifier"
     classes_: np.ndarray
 
+    @abstractmethod
     def predict(self, x: Any) -> np.ndarray:
-        raise NotImplementedError
+        """The label of each sample."""
 
     def score(self, x: Any, y: Any) -> float:
         """The part of the samples whose label is predicted."""
@@ -76,13 +78,14 @@ class Classifier(Estimator):
         return float(np.mean(predicted == y))
 
 
-class Regressor(Estimator):
+class Regressor(Estimator, ABC):
     """An estimator that predicts a number."""
 
     _estimator_type = "regressor"
 
+    @abstractmethod
     def predict(self, x: Any) -> np.ndarray:
-        raise NotImplementedError
+        """The number of each sample."""
 
     def score(self, x: Any, y: Any) -> float:
         """``R^2 = 1 - sum((y - prediction)^2) / sum((y - mean(y))^2)``; of a constant y 1 if it is met, else 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,27 +21,41 @@ Self = TypeVar("Self", bound="_ByGradient")
 class _ByGradient(Classifier):
     """The loop that all share. A subclass makes the parameters, turns samples into scores and scores into a loss."""
 
-    learning_rate: float
-    reg: float
-    penalty: str
-    batch_size: int
-    epochs: int
-    momentum: float
-    learning_rate_decay: float
-    random_state: int
     loss_curve_: list[float]
     validation_curve_: list[float]
     _parameters: list[Parameter]
 
+    def __init__(
+        self,
+        learning_rate: float = 1e-2,
+        reg: float = 1e-4,
+        penalty: str = "l2",
+        batch_size: int = 200,
+        epochs: int = 20,
+        momentum: float = 0.9,
+        learning_rate_decay: float = 1.0,
+        random_state: int = 0,
+    ) -> None:
+        self.learning_rate = learning_rate
+        self.reg = reg
+        self.penalty = penalty
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.momentum = momentum
+        self.learning_rate_decay = learning_rate_decay
+        self.random_state = random_state
+
+    @abstractmethod
     def _start(self, features: int, classes: int, dtype: np.dtype, rng: np.random.Generator) -> list[Parameter]:
         """The parameters: weights of two dimensions, which the penalty is for, and biases."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _scores(self, x: Any) -> Tensor:
-        raise NotImplementedError
+        """One score for each class, (N, classes)."""
 
+    @abstractmethod
     def _loss(self, scores: Tensor, y: np.ndarray) -> Tensor:
-        raise NotImplementedError
+        """The mean loss of scores; y numbers the right classes."""
 
     def fit(self: Self, x: Any, y: Any, x_val: Any = None, y_val: Any = None) -> Self:
         """Learn from x (N, features) or (N, C, H, W) and labels y (N,).
@@ -129,26 +144,6 @@ class _ByGradient(Classifier):
 class _Linear(_ByGradient):
     """Scores ``x W' + b``."""
 
-    def __init__(
-        self,
-        learning_rate: float = 1e-2,
-        reg: float = 1e-4,
-        penalty: str = "l2",
-        batch_size: int = 200,
-        epochs: int = 20,
-        momentum: float = 0.9,
-        learning_rate_decay: float = 1.0,
-        random_state: int = 0,
-    ) -> None:
-        self.learning_rate = learning_rate
-        self.reg = reg
-        self.penalty = penalty
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.momentum = momentum
-        self.learning_rate_decay = learning_rate_decay
-        self.random_state = random_state
-
     def _start(self, features: int, classes: int, dtype: np.dtype, rng: np.random.Generator) -> list[Parameter]:
         weight = 1e-3 * rng.standard_normal((classes, features))
         return [Parameter(weight.astype(dtype)), Parameter(np.zeros(classes, dtype))]
@@ -179,6 +174,17 @@ class _Linear(_ByGradient):
         low, high = w.min(axis=1, keepdims=True), w.max(axis=1, keepdims=True)
         scaled = 255 * (w - low) / np.where(high > low, high - low, 1)
         return np.rint(scaled).astype(np.uint8).reshape(-1, *sizes).transpose(0, 2, 3, 1)
+
+
+class _Softmax(_ByGradient):
+    """Scores are logarithms of probabilities, up to a constant for each sample."""
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """The probability of each class, (N, classes)."""
+        return F.softmax(self.decision_function(x), dim=1).data
+
+    def _loss(self, scores: Tensor, y: np.ndarray) -> Tensor:
+        return F.cross_entropy(scores, y)
 
 
 class LinearSVM(_Linear):
@@ -225,22 +231,15 @@ class LinearSVM(_Linear):
         return F.multiclass_hinge_loss(scores, y, p=1 if self.loss == "hinge" else 2, margin=self.margin)
 
 
-class SoftmaxClassifier(_Linear):
+class SoftmaxClassifier(_Softmax, _Linear):
     """A linear classifier with the cross-entropy loss, trained by stochastic gradient descent.
 
     ``mean over samples of -log(softmax(s)[y])  +  reg * sum(W^2)``. With two classes this is logistic regression.
     Arguments and attributes as for `LinearSVM`.
     """
 
-    def predict_proba(self, x: Any) -> np.ndarray:
-        """The probability of each class, (N, classes)."""
-        return F.softmax(self.decision_function(x), dim=1).data
 
-    def _loss(self, scores: Tensor, y: np.ndarray) -> Tensor:
-        return F.cross_entropy(scores, y)
-
-
-class TwoLayerClassifier(_ByGradient):
+class TwoLayerClassifier(_Softmax):
     """A network with one hidden layer of ReLU units and the cross-entropy loss.
 
     ``scores = W2 max(0, W1 x + b1) + b2``, with the penalty on W1 and W2.
@@ -265,16 +264,9 @@ class TwoLayerClassifier(_ByGradient):
         learning_rate_decay: float = 1.0,
         random_state: int = 0,
     ) -> None:
+        super().__init__(learning_rate, reg, penalty, batch_size, epochs, momentum, learning_rate_decay, random_state)
         self.hidden = hidden
         self.init_std = init_std
-        self.learning_rate = learning_rate
-        self.reg = reg
-        self.penalty = penalty
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.momentum = momentum
-        self.learning_rate_decay = learning_rate_decay
-        self.random_state = random_state
 
     def _check(self) -> None:
         super()._check()
@@ -294,9 +286,6 @@ class TwoLayerClassifier(_ByGradient):
         w1, b1, w2, b2 = self._parameters
         return F.linear(F.relu(F.linear(x, w1, b1)), w2, b2)
 
-    def _loss(self, scores: Tensor, y: np.ndarray) -> Tensor:
-        return F.cross_entropy(scores, y)
-
     @property
     def coefs_(self) -> list[np.ndarray]:
         """[W1 (hidden, features), W2 (classes, hidden)]."""
@@ -306,7 +295,3 @@ class TwoLayerClassifier(_ByGradient):
     def intercepts_(self) -> list[np.ndarray]:
         """[b1 (hidden,), b2 (classes,)]."""
         return [p.data for p in self._fitted("_parameters")[1::2]]
-
-    def predict_proba(self, x: Any) -> np.ndarray:
-        """The probability of each class, (N, classes)."""
-        return F.softmax(self.decision_function(x), dim=1).data

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from nnx._device import is_writeable
+
 
 class Bucket:
     """Some parameters of one type, and memory for one message about them.
@@ -50,7 +52,7 @@ class Bucket:
         for p, view, flag in zip(self.parameters, self._views, flags, strict=True):
             if flag == 0:
                 p.grad = None
-            elif p.grad is not None and p._own_grad is not None and p._own_grad() is p.grad and p.grad.flags.writeable:
+            elif p.grad is not None and p._own_grad is not None and p._own_grad() is p.grad and is_writeable(p.grad):
                 np.divide(view, samples, out=p.grad)
             else:  # an array of somebody else's is not written to
                 p.grad = view / samples

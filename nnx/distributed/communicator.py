@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from typing import Any, NoReturn
 
 import numpy as np
@@ -12,7 +13,7 @@ from nnx import _check
 OPERATIONS = ("sum", "max", "min")
 
 
-class Communicator:
+class Communicator(ABC):
     """The ranks of a job. All of its methods but `abort` are collective: every rank calls them, in the same order.
 
     rank, size:  this process's number, and how many there are
@@ -27,29 +28,29 @@ class Communicator:
     step = 0
     timeout = 0.0
 
+    @abstractmethod
     def allreduce(self, array: Any, op: str = "sum") -> None:
         """Replace `array`, in place, by its sum (or "max", "min") over all ranks: the same bits on each of them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def broadcast(self, array: Any, root: int = 0) -> None:
         """Overwrite `array` with the one of rank `root`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def allgather(self, array: Any) -> Any:
         """The arrays of all ranks, stacked in rank order: shape (size, *array.shape)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def barrier(self) -> None:
         """Return when every rank has come here."""
-        raise NotImplementedError
 
+    @abstractmethod
     def abort(self, message: str) -> NoReturn:
         """End all ranks with exit code 1; `message` goes to standard error with this rank and its step before it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def split_by_node(self) -> Communicator:
         """The ranks that share this one's machine, as a communicator of their own."""
-        raise NotImplementedError
 
     # -- made of these -------------------------------------------------------------------------
 

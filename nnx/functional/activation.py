@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 from nnx import _check
+from nnx._device import same_device
 from nnx.autograd import Tensor, as_tensor, record
 from nnx.autograd import arithmetic as _arithmetic
 from nnx.autograd.arithmetic import sigmoid, tanh
@@ -89,6 +90,7 @@ def prelu_as(owner: str, input: Any, weight: Any) -> Tensor:
     w = weight if isinstance(weight, Tensor) else as_tensor(weight, x.dtype)
     if w.dtype != x.dtype:
         raise TypeError(f"{owner}: expected input of dtype {w.dtype} like weight, got {x.dtype}")
+    same_device(owner, weight=w.data, input=x.data)
     channels = x.shape[1] if x.ndim > 1 else 1
     if w.ndim > 1 or w.size not in (1, channels):
         raise ValueError(

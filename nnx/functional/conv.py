@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from nnx import _check
+from nnx._device import same_device
 from nnx.autograd import Tensor, record
 from nnx.autograd.shape import squeeze, unsqueeze
 from nnx.backends import backend_of
@@ -103,6 +104,7 @@ def conv_nd(
     w = _weight(owner, weight, n)
     x = _window.operand(owner, "input", input, w.dtype)
     b = None if bias is None else _window.operand(owner, "bias", bias, w.dtype)
+    same_device(owner, weight=w.data, input=x.data, bias=None if b is None else b.data)
     one, stride, pairs, dilation, groups = _conv_geometry(owner, n, x.shape, w.shape, stride, padding, dilation, groups)
     _check_bias(owner, b, w.shape[0])
     if one:
@@ -280,6 +282,7 @@ def conv_transpose_nd(
     w = _weight(owner, weight, n)
     x = _window.operand(owner, "input", input, w.dtype)
     b = None if bias is None else _window.operand(owner, "bias", bias, w.dtype)
+    same_device(owner, weight=w.data, input=x.data, bias=None if b is None else b.data)
     one = _window.check_images(owner, x.shape, n)
     kernel = w.shape[2:]
     stride = _window.sizes(owner, "stride", stride, n)

@@ -3,7 +3,9 @@ overfitting".
 
 What is kept is scaled up during training ("inverted" dropout), so that evaluation changes nothing;
 `plain_dropout` scales down in evaluation instead. Masks depend on the generator and the shape of
-the input alone, neither on its memory layout nor on the number of threads.
+the input alone, neither on its memory layout nor on the number of threads. A generator of one's own
+gives the same masks on a CUDA device as on the CPU, drawn on the CPU; the library's stream gives
+others there, drawn by the device.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from nnx import _check, _random
+from nnx import _check
+from nnx._device import device_of, move
 from nnx.autograd import Tensor, record
 from nnx.backends import backend_of
 from nnx.functional._floats import floats
@@ -48,7 +51,7 @@ def dropout_as(owner: str, input: Any, p: float, training: bool, generator: Any 
     p, x = _arguments(owner, input, p)
     if not training or p == 0:
         return x
-    return _masked(x, _keep(x.shape, p, generator), p)
+    return _masked(x, backend_of(x.data).draw_mask(x.shape, p, generator), p)
 
 
 def plain_dropout(
@@ -78,12 +81,13 @@ def plain_dropout_as(owner: str, input: Any, p: float, training: bool, generator
     p, x = _arguments(owner, input, p)
     if not training:
         return x * (1 - p)
-    return x if p == 0 else masked(x, _keep(x.shape, p, generator), 1.0)
+    return x if p == 0 else masked(x, backend_of(x.data).draw_mask(x.shape, p, generator), 1.0)
 
 
 def masked(x: Tensor, keep: Any, scale: float) -> Tensor:
     """``scale x`` where the bool array `keep` (it may broadcast) is True, else 0, also for NaN."""
     be = backend_of(x.data)
+    keep = move(keep, device_of(x.data))
     return record(be.dropout(x.data, keep, scale), _dropout_grad, (x,), be, keep, scale)
 
 
@@ -134,7 +138,7 @@ def dropout_nd_as(owner: str, spatial: int, input: Any, p: float, training: bool
     if not training or p == 0:
         return x
     shape = x.shape[:-spatial] + (1,) * spatial
-    return _masked(x, _keep(shape, p, generator), p)
+    return _masked(x, backend_of(x.data).draw_mask(shape, p, generator), p)
 
 
 def alpha_dropout(
@@ -159,8 +163,8 @@ def alpha_dropout_as(owner: str, input: Any, p: float, training: bool, generator
     p, x = _arguments(owner, input, p)
     if not training or p == 0:
         return x
-    keep = _keep(x.shape, p, generator)
     be = backend_of(x.data)
+    keep = be.draw_mask(x.shape, p, generator)
     if p == 1:
         return record(be.dropout(x.data, keep, 0.0), _dropout_grad, (x,), be, keep, 0.0)
     a = 1 / math.sqrt((1 - p) * (1 + p * _SELU_FLOOR**2))
@@ -173,18 +177,6 @@ def alpha_dropout_as(owner: str, input: Any, p: float, training: bool, generator
 def _arguments(owner: str, input: Any, p: float) -> tuple[float, Tensor]:
     p = _check.real(owner, "p", p, 0, 1)
     return p, floats(owner, input)
-
-
-def _keep(shape: tuple[int, ...], p: float, generator: Any) -> Any:
-    """A bool array that is True with probability ``1 - p``, to within 2^-32."""
-    rng = _random.generator(generator)
-    if p == 1:
-        return np.zeros(shape, bool)
-    n = math.prod(shape)
-    # 64 random bits serve two elements; whole words are what generators make fastest
-    words = rng.integers(0, 2**64, (n + 1) // 2, np.uint64)
-    threshold = min(round(p * 2**32), 2**32 - 1)
-    return (words.view(np.uint32)[:n] >= np.uint32(threshold)).reshape(shape)
 
 
 def _masked(x: Tensor, keep: Any, p: float) -> Tensor:

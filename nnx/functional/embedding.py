@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from nnx import _check
+from nnx._device import as_array, is_device_array
 from nnx.autograd import Tensor, as_tensor, record
 from nnx.backends import backend_of
 from nnx.backends.base.embedding import check_index
+from nnx.functional._floats import beside
 
 __all__ = ["embedding", "one_hot"]
 
@@ -31,7 +33,8 @@ def embedding(
     scale_grad_by_freq:
                   divide a row's gradient by the number of times it was taken
 
-    Returns ``(*input.shape, embedding_dim)``. `max_norm` (which would change `weight`) and `sparse`
+    Returns ``(*input.shape, embedding_dim)``; on a CUDA device, which cannot raise, a number out of range
+    gives a row of NaN and no gradient. `max_norm` (which would change `weight`) and `sparse`
     gradients are not offered: ValueError.
 
     >>> embedding([2, 0], np.eye(3)).data.tolist()
@@ -62,7 +65,7 @@ def check_options(owner: str, padding_idx: Any, max_norm: Any, sparse: Any, num:
 
 def embedding_as(owner: str, input: Any, weight: Tensor, padding_idx: int | None, scale_grad_by_freq: bool) -> Tensor:
     """`embedding` for a layer: messages carry its name, and it has checked all but `input`."""
-    index = _integers(owner, input)
+    index = _integers(owner, input, weight.data)
     check_index(owner, index, weight.shape[0], "input")
     be = backend_of(weight.data)
     y = be.take(weight.data, index)
@@ -73,7 +76,7 @@ def embedding_as(owner: str, input: Any, weight: Tensor, padding_idx: int | None
 def _embedding_grad(needs, gy, be, index, num, padding_idx, scale_grad_by_freq):
     gw = be.embedding_backward(gy, index, num)
     if scale_grad_by_freq:
-        gw /= np.maximum(np.bincount(index.reshape(-1), minlength=num), 1).astype(gw.dtype)[:, None]
+        gw /= np.maximum(be.index_counts(index, num), 1).astype(gw.dtype)[:, None]
     if padding_idx is not None:
         gw[padding_idx] = 0
     return (gw,)
@@ -83,7 +86,8 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
     """Class numbers as rows that hold a single 1, in int64.
 
     tensor:       integers of any shape, >= 0
-    num_classes:  the length of a row; -1 takes one more than the largest number
+    num_classes:  the length of a row; -1 takes one more than the largest number (and waits for a CUDA
+                  device, where a number out of range gives a row of zeros)
 
     >>> one_hot([0, 2]).data.tolist()
     [[1, 0, 0], [0, 0, 1]]
@@ -95,14 +99,19 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
             raise ValueError("one_hot: expected num_classes for an empty input, got -1 (there is no largest number)")
         num = int(index.max()) + 1
     check_index("one_hot", index, num, "input")
+    if is_device_array(index):
+        return Tensor((index[..., None] == backend_of(index).xp.arange(num)).astype(np.int64))
     y = np.zeros((*index.shape, num), np.int64)
     np.put_along_axis(y, index[..., None], 1, axis=-1)
     return Tensor(y)
 
 
-def _integers(owner: str, input: Any) -> Any:
-    """An index array; an empty list has no type of its own and passes."""
-    index = input.data if isinstance(input, Tensor) else np.asarray(input)
+def _integers(owner: str, input: Any, weight: Any = None) -> Any:
+    """An index array, on the device of `weight`; an empty list has no type of its own and passes."""
+    if weight is None:
+        index = input.data if isinstance(input, Tensor) else as_array(input)
+    else:
+        index = beside(owner, "input", input, weight, "weight")
     if index.dtype.kind not in "iu" and not (index.size == 0 and isinstance(input, list)):
         raise TypeError(f"{owner}: expected input of an integer dtype, got {index.dtype}")
     return index.astype(np.int64, copy=False)

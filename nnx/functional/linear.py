@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nnx._device import same_device
 from nnx.autograd import Tensor, as_tensor, cast_input, record
 from nnx.backends import backend_of
 
@@ -29,6 +30,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
 def linear_as(owner: str, input: Any, weight: Tensor, bias: Tensor | None, relu: bool = False) -> Tensor:
     """`linear` for a layer, or with `relu` its positive part: messages carry its name, and its parameters agree."""
     x = cast_input(owner, input, weight.data.dtype)
+    same_device(owner, weight=weight.data, input=x.data, bias=None if bias is None else bias.data)
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"{owner}: expected input with {weight.shape[1]} features in the last dimension, got shape {x.shape}"
@@ -66,6 +68,7 @@ def bilinear_as(owner: str, input1: Any, input2: Any, weight: Tensor, bias: Tens
     out, in1, in2 = weight.shape
     x1 = cast_input(owner, input1, weight.data.dtype)
     x2 = cast_input(owner, input2, weight.data.dtype)
+    same_device(owner, weight=weight.data, input1=x1.data, input2=x2.data)
     for name, x, features in (("input1", x1, in1), ("input2", x2, in2)):
         if x.ndim == 0 or x.shape[-1] != features:
             raise ValueError(

@@ -2,18 +2,22 @@
 `nnx/backends/base/loss.py`.
 
 Reductions: "none" returns the loss of each element or sample, "sum" their sum, "mean" their mean
-(of nothing: NaN). Every target is checked before anything is computed.
+(of nothing: NaN). Every target is checked before anything is computed; of one on a CUDA device,
+dtype and shape. A class label out of range cannot be an error there: its loss is NaN.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from nnx import _check
+from nnx._device import is_device_array
 from nnx.autograd import Tensor, as_tensor, record
 from nnx.backends import backend_of
+from nnx.functional._floats import beside
 from nnx.functional._loss_checks import (
     REDUCTIONS,
     class_labels,
@@ -155,7 +159,8 @@ def binary_cross_entropy(
 
     weight:  factors that broadcast to `input`; the mean divides by the number of elements
 
-    Raises ValueError if an element of `input` or `target` is outside of [0, 1] (NaN passes).
+    Raises ValueError if an element of `input` or `target` is outside of [0, 1] (NaN passes; on a CUDA
+    device, NaN is the loss of an `input` outside, and `target` is taken as it is).
     """
     refuse_deprecated("binary_cross_entropy", size_average, reduce)
     return binary_cross_entropy_as("binary_cross_entropy", input, target, weight, reduction)
@@ -284,19 +289,18 @@ def cross_entropy_as(
     smoothing = _check.real(owner, "label_smoothing", label_smoothing, 0, 1)
     x = scores(owner, input, reduction)
     axis = min(x.ndim - 1, 1)
-    w = class_weight(owner, weight, x.shape[axis], x.dtype)
-    t = target if isinstance(target, Tensor) else np.asarray(target)
+    w = class_weight(owner, weight, x.shape[axis], x)
+    t = target if isinstance(target, Tensor) else beside(owner, "target", target, x.data)
     if t.dtype.kind == "f" and t.shape == x.shape:
         return _soft_cross_entropy(owner, x, t, w, axis, reduction, smoothing)
-    labels = class_labels(owner, t, x.shape, ignore_index)
+    labels = class_labels(owner, t, x, ignore_index)
     if w is not None and smoothing:
         q = _smoothed(labels, w, x, axis, smoothing)
         return _reduce_tensor(_soft_rows(x, q, axis), reduction, _count(labels, w))
     be = backend_of(x.data)
     rows = _rows(x.data)
     losses, top, total = be.softmax_cross_entropy(rows, labels.reshape(-1), smoothing)
-    factors = _factors(labels, w)
-    y, scale = _reduce(losses, factors, reduction, _count(labels, w))
+    y, scale = _reduce_rows(be, losses, labels, w, reduction)
     saved = (rows, labels.reshape(-1), smoothing, top, total)
     return record(_shaped(y, labels), _cross_entropy_grad, (x,), be, x.shape, scale, saved)
 
@@ -331,11 +335,13 @@ def _soft_cross_entropy_grad(needs, gy, be, x, t, axis):
 def _smoothed(labels: Any, w: Any, x: Tensor, axis: int, smoothing: float) -> Tensor:
     """The target weights of class labels: w[label] (1 - smoothing) there, w smoothing / C for all classes."""
     classes = x.shape[axis]
-    q = np.empty((labels.size, classes), x.dtype)
+    xp = backend_of(x.data).xp
+    q = xp.empty((labels.size, classes), x.dtype)
     q[...] = w * (smoothing / classes)
     flat = labels.reshape(-1)
-    q[np.arange(len(flat)), flat] += (1 - smoothing) * w[flat]
+    q += np.where(flat[:, None] == xp.arange(classes), (1 - smoothing) * w, 0)
     q[flat < 0] = 0
+    q[flat >= classes] = math.nan
     return as_tensor(_unrows(q, x.shape))
 
 
@@ -359,11 +365,11 @@ def nll_loss(
 def nll_loss_as(owner: str, input: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Tensor:
     x = scores(owner, input, reduction)
     axis = min(x.ndim - 1, 1)
-    w = class_weight(owner, weight, x.shape[axis], x.dtype)
-    labels = class_labels(owner, target, x.shape, ignore_index)
+    w = class_weight(owner, weight, x.shape[axis], x)
+    labels = class_labels(owner, target, x, ignore_index)
     be = backend_of(x.data)
     rows, flat = _rows(x.data), labels.reshape(-1)
-    y, scale = _reduce(be.nll(rows, flat), _factors(labels, w), reduction, _count(labels, w))
+    y, scale = _reduce_rows(be, be.nll(rows, flat), labels, w, reduction)
     return record(_shaped(y, labels), _nll_loss_grad, (x,), be, x.shape, scale, flat, rows.shape)
 
 
@@ -407,8 +413,8 @@ def multiclass_hinge_loss_as(
     x = scores(owner, input, reduction)
     if x.ndim > 2:
         raise ValueError(f"{owner}: expected input of shape (N, C) or (C,), got shape {x.shape}")
-    w = class_weight(owner, weight, x.shape[-1], x.dtype)
-    labels = class_labels(owner, target, x.shape, None)
+    w = class_weight(owner, weight, x.shape[-1], x)
+    labels = class_labels(owner, target, x, None)
     be = backend_of(x.data)
     rows, flat = _rows(x.data), labels.reshape(-1)
     losses = be.multiclass_hinge(rows, flat, int(p), margin)
@@ -440,8 +446,19 @@ def _reduce(loss: Any, weight: Any, reduction: str, divisor: Any = None) -> tupl
     total = loss.sum()
     if reduction == "sum":
         return total, (None, weight)
-    divisor = loss.dtype.type(loss.size if divisor is None else divisor)
+    if is_device_array(divisor):
+        divisor = divisor.astype(loss.dtype)
+    else:
+        divisor = loss.dtype.type(loss.size if divisor is None else divisor)
     return total / divisor, (divisor, weight)
+
+
+def _reduce_rows(be: Any, losses: Any, labels: Any, weight: Any, reduction: str) -> tuple[Any, tuple[Any, Any]]:
+    """`_reduce` of the losses of labelled samples, whose mean leaves out those that are ignored."""
+    if reduction == "mean" and weight is None and is_device_array(losses):
+        mean, count = be.labelled_mean(losses, labels.reshape(-1))
+        return mean, (count, None)
+    return _reduce(losses, _factors(labels, weight), reduction, _count(labels, weight))
 
 
 @_quiet
@@ -457,9 +474,11 @@ def _total(weight: Any) -> Any:
     return None if weight is None else weight.sum()
 
 
-def _reduce_tensor(loss: Tensor, reduction: str, divisor: float) -> Tensor:
+def _reduce_tensor(loss: Tensor, reduction: str, divisor: Any) -> Tensor:
     if reduction == "none":
         return loss
+    if is_device_array(divisor):
+        divisor = divisor.astype(loss.dtype)
     return loss.sum() if reduction == "sum" else loss.sum() / divisor
 
 
@@ -495,11 +514,18 @@ def _factors(labels: Any, weight: Any) -> Any:
     if weight is None:
         return None
     flat = labels.reshape(-1)
-    return np.where(flat < 0, weight.dtype.type(0), weight[flat])
+    # on a CUDA device a label may be out of range; the loss that its factor multiplies is NaN
+    place = np.minimum(flat, len(weight) - 1) if is_device_array(flat) else flat
+    return np.where(flat < 0, weight.dtype.type(0), weight[place])
 
 
 def _count(labels: Any, weight: Any) -> Any:
-    """What a mean over labelled samples divides by: their number, or the sum of their class weights."""
+    """What a mean over labelled samples divides by: their number, or the sum of their class weights.
+
+    On a CUDA device it is an array without dimensions, so that nothing waits for it.
+    """
+    if is_device_array(labels):
+        return (labels >= 0).sum() if weight is None else _factors(labels, weight).sum()
     if weight is not None:
         return float(_factors(labels, weight).sum())
     return int(np.count_nonzero(labels >= 0))

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from nnx import _check
+from nnx._device import is_writeable, same_device
 from nnx.autograd import Tensor, as_tensor, is_grad_enabled, record
+from nnx.autograd.engine import behind_relu
 from nnx.backends import backend_of
 
 __all__ = [
@@ -99,18 +101,20 @@ def batch_norm_as(
     return record(y, _batch_norm_grad, (x, w, b), be, x.data, w_data, batch_mean, rstd)
 
 
-def _batch_norm_relu_grad(needs, gy, y, be, *saved):
-    return _batch_norm_grad(needs, be.relu_backward(gy, y), be, *saved)
+def _batch_norm_relu_grad(needs, gy, y, be, x, weight, mean, rstd):
+    return be.batch_norm_backward(gy, x, weight, mean, rstd, needs, y)
 
 
 def _batch_norm_infer_relu_grad(needs, gy, y, be, *saved):
     return _batch_norm_infer_grad(needs, be.relu_backward(gy, y), be, *saved)
 
 
+@behind_relu(_batch_norm_relu_grad)
 def _batch_norm_grad(needs, gy, be, x, weight, mean, rstd):
     return be.batch_norm_backward(gy, x, weight, mean, rstd, needs)
 
 
+@behind_relu(_batch_norm_infer_relu_grad)
 def _batch_norm_infer_grad(needs, gy, be, x, mean, var, weight, eps):
     return be.batch_norm_infer_backward(gy, x, mean, var, weight, eps, needs)
 
@@ -455,6 +459,7 @@ def _parameter(owner: str, name: str, value: Any, x: Tensor, shape: tuple[int, .
     parameter = as_tensor(value, x.dtype)
     if parameter.dtype != x.dtype:
         raise TypeError(f"{owner}: expected {name} of dtype {x.dtype} like input, got {parameter.dtype}")
+    same_device(owner, **{name: parameter.data, "input": x.data})
     if parameter.shape != shape:
         raise ValueError(
             f"{owner}: expected {name} of shape {shape} for input of shape {x.shape}, got {parameter.shape}"
@@ -475,7 +480,8 @@ def _running(owner: str, name: str, value: Any, x: Tensor, moves: bool) -> Any:
         )
     if array.dtype.kind != "f":
         raise TypeError(f"{owner}: expected {name} of a float dtype, got {array.dtype}")
-    if moves and not array.flags.writeable:
+    same_device(owner, **{name: array, "input": x.data})
+    if moves and not is_writeable(array):
         raise ValueError(f"{owner}: expected {name} to be writeable in training, got a read-only array")
     return array
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from nnx import _check
+from nnx._device import is_array, is_device_array, same_device
 from nnx.autograd import Tensor, record
 from nnx.functional._floats import floats
 
@@ -80,16 +81,19 @@ def _factor(owner: str, strength: Any, convention: str, n: int | None) -> float:
 def _total(owner: str, weights: Any, absolute: float, square: float) -> Tensor:
     """``absolute * sum(|w|) + square * sum(w^2)`` over one or several arrays."""
     parts: list[Any] = [weights]
-    if not isinstance(weights, (Tensor, np.ndarray, float, int)):
+    if not isinstance(weights, (Tensor, float, int)) and not is_array(weights):
         parts = list(weights)
         if not parts:
             raise ValueError(f"{owner}: expected at least one array of weights, got none")
-        if not all(isinstance(part, (Tensor, np.ndarray)) for part in parts):
+        if not all(isinstance(part, Tensor) or is_array(part) for part in parts):
             parts = [parts]  # one array, as nested lists
     tensors = [floats(owner, part) for part in parts]
-    value = sum(absolute * np.abs(t.data).sum() + square * (t.data * t.data).sum() for t in tensors)
+    same_device(owner, **{f"weights number {i}": t.data for i, t in enumerate(tensors)})
+    value: Any = sum(absolute * np.abs(t.data).sum() + square * (t.data * t.data).sum() for t in tensors)
     arrays = tuple(t.data for t in tensors)
-    return record(tensors[0].data.dtype.type(value), _penalty_grad, tuple(tensors), arrays, absolute, square)
+    dtype = tensors[0].data.dtype
+    value = value.astype(dtype) if is_device_array(value) else dtype.type(value)
+    return record(value, _penalty_grad, tuple(tensors), arrays, absolute, square)
 
 
 def _penalty_grad(needs, gy, arrays, absolute, square):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nnx import _check
+from nnx._device import as_array, device_of, is_device_array, move, same_device
 from nnx.autograd import Tensor, as_tensor, cast_input, record
 from nnx.autograd.arithmetic import where
 from nnx.autograd.shape import cat, stack
@@ -57,7 +58,8 @@ def lstm(
                   where h is projected w_hr (P, H); P = H without. Rows: i, f, g, o
     dropout:      the share of the outputs of all layers but the last that is dropped while `train`
     lengths:      (N,) integers from 1 to T: the steps of each sequence that count. Behind them the output is 0, and the
-                  last state is that of the last step that counts
+                  last state is that of the last step that counts. On the CPU or where the input is; those on a CUDA
+                  device are taken as they are
 
     Returns the output (T, N, D P), of the last layer, and the last h and c of all layers.
     """
@@ -198,8 +200,9 @@ def _run(
 
 def _cut(x: Tensor, lengths: Any) -> Tensor:
     """0 in the steps behind the end of a sequence, whatever was there."""
-    inside = np.arange(x.shape[0])[:, None] < lengths
-    return where(inside[:, :, None], x, np.zeros((), x.dtype))
+    xp = backend_of(x.data).xp
+    inside = xp.arange(x.shape[0])[:, None] < lengths
+    return where(inside[:, :, None], x, xp.zeros((), x.dtype))
 
 
 def _recurrent_grad(needs, gs, be, mode, x, states, gates, w_ih, w_hh, w_hr, lengths, reverse):
@@ -242,6 +245,7 @@ def cell_as(owner: str, mode: str, input: Any, hx: Any, params: Sequence[Any]) -
         raise ValueError(f"{owner}: expected both b_ih and b_hh or neither, got one of them")
     (weights,) = _weights(owner, mode, params if biased else params[:2], biased, 1, 1)
     x = cast_input(owner, input, weights[0].dtype)
+    same_device(owner, params=weights[0].data, input=x.data)
     features = weights[0].shape[1]
     if x.ndim not in (1, 2) or x.shape[-1] != features:
         raise ValueError(f"{owner}: expected input of shape (N, {features}) or ({features},), got shape {x.shape}")
@@ -277,6 +281,7 @@ def _weights(
             raise TypeError(
                 f"{owner}: expected params of one float dtype, got {first.dtype} and {w.dtype} (number {i})"
             )
+    same_device(owner, **{f"params number {i}": w.data for i, w in enumerate(tensors)})
     projected = each > plain
     rows, inputs = _matrix(owner, first)
     hidden = rows // GATES[mode]
@@ -321,6 +326,7 @@ def _sequence(owner: str, input: Any, w_ih: Tensor, batch_first: bool) -> tuple[
             "offered: pass the padded array, and the length of each sequence as lengths="
         )
     x = cast_input(owner, input, w_ih.dtype)
+    same_device(owner, params=w_ih.data, input=x.data)
     features = w_ih.shape[1]
     order = "(N, T, {})" if batch_first else "(T, N, {})"
     if x.ndim not in (2, 3) or x.shape[-1] != features:
@@ -343,7 +349,7 @@ def _first_states(
     """For each layer and direction the first state (N, S): h, and for LSTM c behind it."""
     batch = x.shape[1]
     if hx is None:
-        return [Tensor(np.zeros((batch, sum(sizes)), x.dtype))] * runs
+        return [Tensor(backend_of(x.data).xp.zeros((batch, sum(sizes)), x.dtype))] * runs
     pair = len(sizes) == 2
     if pair and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
         raise TypeError(f"{owner}: expected hx to be a pair (h, c) or None, got {type(hx).__name__}")
@@ -355,22 +361,25 @@ def _first_states(
             raise TypeError(f"{owner}: expected {name} of dtype {x.dtype} like the input, got {state.dtype}")
         if state.shape != shape:
             raise ValueError(f"{owner}: expected {name} of shape {shape}, got shape {state.shape}")
+        same_device(owner, input=x.data, **{name: state.data})
         parts.append(state.reshape(runs, batch, size))
     joined = cat(parts, -1) if pair else parts[0]
     return [joined[k] for k in range(runs)]
 
 
 def _lengths(owner: str, value: Any, x: Tensor, batched: bool) -> Any:
-    """`lengths` as (N,) of int64; None where all sequences are full."""
+    """`lengths` as (N,) of int64 on the device of x; None where all sequences are full."""
     if value is None:
         return None
-    lengths = value.data if isinstance(value, Tensor) else np.asarray(value)
+    lengths = as_array(value.data if isinstance(value, Tensor) else value)
     if lengths.dtype.kind not in "iu":
         raise TypeError(f"{owner}: expected lengths of an integer dtype, got {lengths.dtype}")
     steps, batch = x.shape[:2]
     if not batched or lengths.shape != (batch,):
         what = f"of shape ({batch},)" if batched else "to be None for input without a batch"
         raise ValueError(f"{owner}: expected lengths {what}, got shape {lengths.shape}")
-    if batch and not (lengths.min() >= 1 and lengths.max() <= steps):
+    if is_device_array(lengths):  # not looked at, which would wait for the device
+        same_device(owner, input=x.data, lengths=lengths)
+    elif batch and not (lengths.min() >= 1 and lengths.max() <= steps):
         raise ValueError(f"{owner}: expected lengths in [1, {steps}], got values in [{lengths.min()}, {lengths.max()}]")
-    return lengths.astype(np.int64)
+    return move(lengths.astype(np.int64), device_of(x.data))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx import _check
+from nnx._device import parse as parse_device
 from nnx.autograd import Parameter, Tensor, cast_input
 from nnx.functional import activation as F
 from nnx.functional.linear import linear_as
@@ -96,12 +97,13 @@ class PReLU(Module):
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
-        _check.cpu_device("PReLU", device)
+        device = parse_device("PReLU", device)
         dtype = _check.float_dtype("PReLU", dtype)
         self.num_parameters = _check.integer("PReLU", "num_parameters", num_parameters, 1)
         self.init = _check.real("PReLU", "init", init)
         self.weight = Parameter(np.empty(self.num_parameters, dtype))
         self.reset_parameters()
+        self._place(device)
 
     def reset_parameters(self) -> None:
         """Set the weight to `init`."""
@@ -354,7 +356,7 @@ class Maxout(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        _check.cpu_device("Maxout", device)
+        device = parse_device("Maxout", device)
         dtype = _check.float_dtype("Maxout", dtype)
         self.in_features = _check.integer("Maxout", "in_features", in_features, 1)
         self.out_features = _check.integer("Maxout", "out_features", out_features, 1)
@@ -363,6 +365,7 @@ class Maxout(Module):
         self.weight = Parameter(np.empty((rows, self.in_features), dtype))
         self.bias = Parameter(np.empty(rows, dtype)) if bias else None
         self.reset_parameters()
+        self._place(device)
 
     def reset_parameters(self) -> None:
         """Draw weight and bias anew."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx import _check
+from nnx._device import parse as parse_device
 from nnx.autograd import Parameter, Tensor
 from nnx.functional import _window
 from nnx.functional.conv import (
@@ -57,7 +58,7 @@ class _Conv(Module):
     ) -> None:
         super().__init__()
         owner, n = type(self).__name__, self._n
-        _check.cpu_device(owner, device)
+        device = parse_device(owner, device)
         dtype = _check.float_dtype(owner, dtype)
         self.in_channels = _check.integer(owner, "in_channels", in_channels, 1)
         self.out_channels = _check.integer(owner, "out_channels", out_channels, 1)
@@ -84,6 +85,7 @@ class _Conv(Module):
         self.weight = Parameter(np.empty(shape, dtype))
         self.bias = Parameter(np.empty(self.out_channels, dtype)) if bias else None
         self.reset_parameters()
+        self._place(device)
 
     def _weight_shape(self) -> tuple[int, ...]:
         return (self.out_channels, self.in_channels // self.groups, *self.kernel_size)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnx import _check
+from nnx._device import parse as parse_device
 from nnx.autograd import Parameter, Tensor, as_tensor
 from nnx.functional.embedding import check_options, embedding_as
 from nnx.nn import init
@@ -46,7 +47,7 @@ class Embedding(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        _check.cpu_device("Embedding", device)
+        device = parse_device("Embedding", device)
         self.num_embeddings = _check.integer("Embedding", "num_embeddings", num_embeddings, 0)
         self.embedding_dim = _check.integer("Embedding", "embedding_dim", embedding_dim, 0)
         self.padding_idx = check_options("Embedding", padding_idx, max_norm, sparse, self.num_embeddings)
@@ -61,6 +62,7 @@ class Embedding(Module):
         if given.shape != shape:
             raise ValueError(f"Embedding: expected _weight of shape {shape}, got shape {given.shape}")
         self.weight = Parameter(given.data, requires_grad=not _freeze)
+        self._place(device)
 
     @classmethod
     def from_pretrained(

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nnx import _check, _random
+from nnx._device import device_of, is_array, is_writeable, move
 from nnx.autograd import Tensor
 
 __all__ = [
@@ -104,7 +105,7 @@ def trunc_normal_(
     # quantiles of probabilities drawn uniformly between those of the limits
     p_low, p_high = ndtr((low - mean) / std), ndtr((high - mean) / std)
     p = _random.generator(generator).uniform(p_low, p_high, array.shape)
-    array[...] = np.clip(ndtri(p) * std + mean, low, high)
+    _fill(array, np.clip(ndtri(p) * std + mean, low, high))
     return tensor
 
 
@@ -132,7 +133,7 @@ def eye_(tensor: T) -> T:
     array = _array("eye_", tensor)
     if array.ndim != 2:
         raise ValueError(f"eye_: expected tensor with 2 dimensions, got shape {array.shape}")
-    array[...] = np.eye(*array.shape)
+    _fill(array, np.eye(*array.shape))
     return tensor
 
 
@@ -228,7 +229,7 @@ def orthogonal_(tensor: T, gain: float = 1, generator: Any = None) -> T:
     draw = _random.generator(generator).standard_normal((max(rows, cols), min(rows, cols)))
     q, r = np.linalg.qr(draw)
     q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)  # without it the result is not uniformly distributed
-    array[...] = gain * (q.T if rows < cols else q).reshape(array.shape)
+    _fill(array, gain * (q.T if rows < cols else q).reshape(array.shape))
     return tensor
 
 
@@ -252,15 +253,20 @@ def sparse_(tensor: T, sparsity: float, std: float = 0.01, generator: Any = None
 
 def _array(owner: str, tensor: Any) -> Any:
     array = tensor.data if isinstance(tensor, Tensor) else tensor
-    if not isinstance(array, np.ndarray):
+    if not is_array(array):
         raise TypeError(
             f"{owner}: expected tensor to be a Parameter, a Tensor or an array, got {type(tensor).__name__}"
         )
     if array.dtype.kind != "f":
         raise TypeError(f"{owner}: expected tensor of a float dtype, got {array.dtype}")
-    if not array.flags.writeable:
+    if not is_writeable(array):
         raise ValueError(f"{owner}: expected tensor to be writeable, got a read-only array")
     return array
+
+
+def _fill(array: Any, values: np.ndarray) -> None:
+    """Copy what was drawn on the CPU to where the array is: the same numbers on every device."""
+    array[...] = move(values, device_of(array))
 
 
 def _draw_uniform(array: Any, low: float, high: float, generator: Any) -> None:
@@ -269,7 +275,7 @@ def _draw_uniform(array: Any, low: float, high: float, generator: Any) -> None:
     draw = rng.random(array.shape, dtype)
     draw *= high - low
     draw += low
-    array[...] = draw
+    _fill(array, draw)
 
 
 def _draw_normal(array: Any, mean: float, std: float, generator: Any) -> None:
@@ -278,7 +284,7 @@ def _draw_normal(array: Any, mean: float, std: float, generator: Any) -> None:
     draw = rng.standard_normal(array.shape, dtype)
     draw *= std
     draw += mean
-    array[...] = draw
+    _fill(array, draw)
 
 
 def _fans(owner: str, array: Any) -> tuple[int, int]:

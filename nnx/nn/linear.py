@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnx import _check
+from nnx._device import parse as parse_device
 from nnx.autograd import Parameter, Tensor, as_tensor
 from nnx.functional.linear import bilinear_as, linear_as
 from nnx.nn import init
@@ -42,13 +43,14 @@ class Linear(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        _check.cpu_device("Linear", device)
+        device = parse_device("Linear", device)
         dtype = _check.float_dtype("Linear", dtype)
         self.in_features = _check.integer("Linear", "in_features", in_features, 0)
         self.out_features = _check.integer("Linear", "out_features", out_features, 0)
         self.weight = Parameter(np.empty((self.out_features, self.in_features), dtype))
         self.bias = Parameter(np.empty(self.out_features, dtype)) if bias else None
         self.reset_parameters()
+        self._place(device)
 
     def reset_parameters(self) -> None:
         """Draw weight and bias anew."""
@@ -88,7 +90,7 @@ class Bilinear(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        _check.cpu_device("Bilinear", device)
+        device = parse_device("Bilinear", device)
         dtype = _check.float_dtype("Bilinear", dtype)
         self.in1_features = _check.integer("Bilinear", "in1_features", in1_features, 1)
         self.in2_features = _check.integer("Bilinear", "in2_features", in2_features, 0)
@@ -97,6 +99,7 @@ class Bilinear(Module):
         self.weight = Parameter(np.empty(shape, dtype))
         self.bias = Parameter(np.empty(self.out_features, dtype)) if bias else None
         self.reset_parameters()
+        self._place(device)
 
     def reset_parameters(self) -> None:
         """Draw weight and bias anew."""

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnx import _check
+from nnx._device import CPU, as_array, device_of, is_array, is_device_array, is_writeable, move, names_device
+from nnx._device import parse as parse_device
 from nnx.autograd import Parameter, Tensor, no_grad
 
 
@@ -72,7 +74,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__}: expected a forward method, got none")
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
-        if inputs and type(inputs[0]) is np.ndarray:
+        if inputs and (type(inputs[0]) is np.ndarray or is_device_array(inputs[0])):
             inputs = self._cast(inputs)
         if not self._forward_pre_hooks and not self._forward_hooks:
             return self.forward(*inputs, **kwargs)
@@ -92,7 +94,11 @@ class Module:
         dtype = next((p.data.dtype for p in self.parameters()), None)
         return tuple(
             x.astype(dtype)
-            if dtype is not None and type(x) is np.ndarray and x.dtype.kind == "f" and x.dtype != dtype
+            if dtype is not None
+            and not isinstance(x, Tensor)
+            and is_array(x)
+            and x.dtype.kind == "f"
+            and x.dtype != dtype
             else x
             for x in inputs
         )
@@ -287,16 +293,17 @@ class Module:
             if key not in state_dict:
                 continue
             value = state_dict[key]
-            array = np.asarray(value.data if isinstance(value, Tensor) else value)
+            array = as_array(value.data if isinstance(value, Tensor) else value)
             if array.shape != target.shape:
                 raise ValueError(f"{owner}: expected {key!r} of shape {target.shape}, got {array.shape}")
             if array.dtype.kind not in "fiub":
                 raise TypeError(f"{owner}: expected {key!r} to be numbers, got dtype {array.dtype}")
             # a state dict of this very model holds its own arrays: copy them before the first is written
             arrays[key] = array.copy() if id(_memory(array)) in memory else array
-            if not target.flags.writeable:
+            if not is_writeable(target):
                 raise ValueError(f"{owner}: expected a writeable array in {key!r}, got a read-only one")
-        for key, array in arrays.items():
+        ready = {key: move(array, device_of(own[key])) for key, array in arrays.items()}
+        for key, array in ready.items():
             own[key][...] = array
         return IncompatibleKeys(missing, unexpected)
 
@@ -338,25 +345,52 @@ class Module:
                 p.grad[...] = 0
 
     def to(self, *args: Any) -> Any:
-        """Change the float type (``to(np.float64)``) or the device (only "cpu" here); returns self."""
-        dtype = None
+        """Change the float type (``to(np.float64)``), the device (``to("cuda")``, ``to("cpu")``) or both; returns self.
+
+        Parameters stay the objects they were, with their gradients moved along, so an optimizer goes on working. All
+        arrays are made before the first is replaced: what fails leaves the model as it was.
+
+        ImportError without CuPy, RuntimeError without a driver or a CUDA device, ValueError for another device name.
+        """
+        owner = f"{type(self).__name__}.to"
+        dtype = device = None
         for target in args:
             if target is None:
                 continue
-            if isinstance(target, str) and (target == "cpu" or target.startswith("cuda")):
-                _check.cpu_device(f"{type(self).__name__}.to", target)
+            if names_device(target):
+                device = parse_device(owner, target)
             else:
-                dtype = _check.float_dtype(f"{type(self).__name__}.to", target)
-        if dtype is not None:
-            for module in self.modules():
-                for p in module._parameters.values():
-                    if p is not None and p.data.dtype != dtype:
-                        p.data = p.data.astype(dtype)
-                        p.grad = None if p.grad is None else p.grad.astype(dtype)
-                for name, b in module._buffers.items():
-                    if b is not None and b.dtype.kind == "f":
-                        module._buffers[name] = b.astype(dtype, copy=False)
+                dtype = _check.float_dtype(owner, target)
+
+        def changed(array: Any) -> Any:
+            if array is None:
+                return None
+            if dtype is not None and array.dtype.kind == "f":
+                array = array.astype(dtype, copy=False)
+            return array if device is None else move(array, device)
+
+        modules = list(self.modules())
+        params = list({id(p): p for module in modules for p in module._parameters.values() if p is not None}.values())
+        arrays = [(changed(p.data), changed(p.grad)) for p in params]
+        buffers = [{name: changed(b) for name, b in module._buffers.items()} for module in modules]
+        for p, (data, grad) in zip(params, arrays, strict=True):
+            p.data, p.grad = data, grad
+        for module, changed_buffers in zip(modules, buffers, strict=True):
+            module._buffers.update(changed_buffers)
         return self
+
+    def _place(self, device: str) -> None:
+        """For a layer's constructor: put what was made on the CPU where the caller wants it."""
+        if device != CPU:
+            self.to(device)
+
+    def cpu(self) -> Any:
+        """Move every parameter and buffer to the CPU; returns self."""
+        return self.to("cpu")
+
+    def cuda(self) -> Any:
+        """Move every parameter and buffer to the current CUDA device; returns self."""
+        return self.to("cuda")
 
     def double(self) -> Any:
         """Make every float parameter and buffer float64; returns self."""
@@ -381,25 +415,28 @@ class Module:
     def predict(self, array: Any, batch_size: int = 256) -> Any:
         """Run the model on an array in evaluation mode, without a tape, and return an array.
 
-        array:       (N, ...), any strides; it is cut into batches along the first dimension
+        array:       (N, ...), any strides; it is cut into batches along the first dimension, which are moved to where
+                     the model is; the result is returned to where `array` was
         batch_size:  rows at a time
 
         The model is not changed, so several threads may predict with it at once.
         """
         owner = f"{type(self).__name__}.predict"
         size = _check.integer(owner, "batch_size", batch_size, 1)
-        x = array.data if isinstance(array, Tensor) else np.asarray(array)
+        x = array.data if isinstance(array, Tensor) else as_array(array)
         if x.ndim == 0:
             raise ValueError(f"{owner}: expected an array of shape (N, ...), got a single number")
+        here = device_of(x)
+        there = next((device_of(p.data) for p in self.parameters()), here)
         _evaluation.depth += 1
         try:
             with no_grad():
-                parts = [self(x[i : i + size]) for i in range(0, max(len(x), 1), size)]
+                parts = [self(move(x[i : i + size], there)) for i in range(0, max(len(x), 1), size)]
         finally:
             _evaluation.depth -= 1
         if isinstance(parts[0], tuple):
-            return tuple(_join([p[i] for p in parts]) for i in range(len(parts[0])))
-        return _join(parts)
+            return tuple(_join([p[i] for p in parts], here) for i in range(len(parts[0])))
+        return _join(parts, here)
 
     def summary(self, input_shape: Any, batch_size: int = 1) -> str:
         """A table of layers with output shapes and parameter counts.
@@ -470,7 +507,7 @@ def _check_name(module: Module, function: str, name: str) -> None:
 def _buffer(module: Module, name: str, value: Any) -> Any:
     if value is None:
         return None
-    array = value.data if isinstance(value, Tensor) else np.asarray(value)
+    array = value.data if isinstance(value, Tensor) else as_array(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(
             f"{type(module).__name__}: expected buffer {name!r} to be an array of numbers, got {array.dtype}"
@@ -488,6 +525,6 @@ def _some(names: list[str]) -> str:
     return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _join(parts: list) -> np.ndarray:
-    arrays = [p.data if isinstance(p, Tensor) else p for p in parts]
+def _join(parts: list, device: str) -> Any:
+    arrays = [move(p.data if isinstance(p, Tensor) else p, device) for p in parts]
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

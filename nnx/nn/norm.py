@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnx import _check
+from nnx._device import parse as parse_device
 from nnx.autograd import Parameter, Tensor, as_tensor, cast_input
 from nnx.functional import norm as F
 from nnx.nn import init
@@ -59,7 +60,7 @@ class _ChannelNorm(Module):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        _check.cpu_device(owner, device)
+        device = parse_device(owner, device)
         dtype = _check.float_dtype(owner, dtype)
         self.num_features = n = _check.integer(owner, "num_features", num_features, 0)
         self.eps = _check.real(owner, "eps", eps, 0, open_low=True)
@@ -72,6 +73,7 @@ class _ChannelNorm(Module):
         self.register_buffer("running_mean", np.zeros(n, dtype) if tracked else None)
         self.register_buffer("running_var", np.ones(n, dtype) if tracked else None)
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if tracked else None)
+        self._place(device)
 
     def reset_running_stats(self) -> None:
         """Start again with mean 0 and variance 1."""
@@ -284,7 +286,7 @@ class LayerNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        _check.cpu_device("LayerNorm", device)
+        device = parse_device("LayerNorm", device)
         dtype = _check.float_dtype("LayerNorm", dtype)
         self.normalized_shape = shape = F.check_shape("LayerNorm", normalized_shape)
         self.eps = _check.real("LayerNorm", "eps", eps, 0)
@@ -292,6 +294,7 @@ class LayerNorm(Module):
         self.register_parameter("weight", Parameter(np.ones(shape, dtype)) if affine else None)
         with_bias = affine and bias
         self.register_parameter("bias", Parameter(np.zeros(shape, dtype)) if with_bias else None)
+        self._place(device)
 
     def reset_parameters(self) -> None:
         """Start again with weight 1 and bias 0."""
@@ -328,7 +331,7 @@ class GroupNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        _check.cpu_device("GroupNorm", device)
+        device = parse_device("GroupNorm", device)
         dtype = _check.float_dtype("GroupNorm", dtype)
         self.num_groups = _check.integer("GroupNorm", "num_groups", num_groups, 1)
         self.num_channels = n = _check.integer("GroupNorm", "num_channels", num_channels, 1)
@@ -340,6 +343,7 @@ class GroupNorm(Module):
         self.affine = bool(affine)
         self.register_parameter("weight", Parameter(np.ones(n, dtype)) if affine else None)
         self.register_parameter("bias", Parameter(np.zeros(n, dtype)) if affine else None)
+        self._place(device)
 
     def reset_parameters(self) -> None:
         """Start again with weight 1 and bias 0."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnx import _check
+from nnx._device import parse as parse_device
 from nnx.autograd import Parameter, Tensor
 from nnx.backends.base.recurrent import GATES
 from nnx.functional.recurrent import cell_as, recurrent_as
@@ -49,7 +50,7 @@ class RNNBase(Module):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        _check.cpu_device(owner, device)
+        device = parse_device(owner, device)
         dtype = _check.float_dtype(owner, dtype)
         self.mode = _check.choice(owner, "mode", mode, tuple(GATES))
         self.input_size = _check.integer(owner, "input_size", input_size, 1)
@@ -84,6 +85,7 @@ class RNNBase(Module):
                     self._names.append(f"{name}_l{layer}{suffix}")
                     self.register_parameter(self._names[-1], Parameter(np.empty(shape, dtype)))
         self.reset_parameters()
+        self._place(device)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
@@ -236,7 +238,7 @@ class _Cell(Module):
 
     def _build(self, mode: str, input_size: int, hidden_size: int, bias: bool, device: Any, dtype: Any) -> None:
         owner = type(self).__name__
-        _check.cpu_device(owner, device)
+        device = parse_device(owner, device)
         dtype = _check.float_dtype(owner, dtype)
         self.mode = mode
         self.input_size = _check.integer(owner, "input_size", input_size, 1)
@@ -248,6 +250,7 @@ class _Cell(Module):
         self.bias_ih = Parameter(np.empty(rows, dtype)) if self.bias else None
         self.bias_hh = Parameter(np.empty(rows, dtype)) if self.bias else None
         self.reset_parameters()
+        self._place(device)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnx import _check
+from nnx._device import as_array, device_of, is_array, is_device_array, is_writeable, move, same_device
 from nnx.autograd import Tensor
 from nnx.autograd.shape import cat
 from nnx.backends import backend_of
@@ -36,7 +37,7 @@ def clip_grad_norm_(
     parameters:          a Parameter or an iterable of them; those without a gradient are left out
     norm_type:           > 0; ``math.inf`` for the largest entry
     error_if_nonfinite:  RuntimeError if the norm is NaN or infinite (the gradients stay as they
-                         are). Otherwise a NaN goes into every gradient.
+                         are), which waits for a CUDA device. Otherwise a NaN goes into every gradient.
 
     Returns the norm before clipping, a Tensor without dimensions.
     """
@@ -47,8 +48,12 @@ def clip_grad_norm_(
     params = _with_gradients(owner, parameters)
     if not params:
         return Tensor(np.zeros((), np.float32))
-    grads = [np.asarray(p.grad) for p in params]
+    grads = [as_array(p.grad) for p in params]
+    same_device(owner, **{f"the gradient of parameter {i}": g for i, g in enumerate(grads)})
     backend = backend_of(grads[0])
+    if is_device_array(grads[0]) and not error_if_nonfinite:
+        norm = backend.clip_norm(grads, _own(params), max_norm, norm_type)
+        return Tensor(norm.astype(np.result_type(*(g.dtype for g in grads))))
     norm = backend.total_norm(grads, norm_type)
     if error_if_nonfinite and not math.isfinite(norm):
         raise RuntimeError(
@@ -98,18 +103,18 @@ def vector_to_parameters(vec: Any, parameters: Iterable[Tensor]) -> None:
     """
     owner = "vector_to_parameters"
     params = _parameters(owner, parameters)
-    vector = vec.data if isinstance(vec, Tensor) else np.asarray(vec)
+    vector = vec.data if isinstance(vec, Tensor) else as_array(vec)
     total = sum(p.data.size for p in params)
     if vector.shape != (total,):
         raise ValueError(f"{owner}: expected vec of shape ({total},), got {vector.shape}")
     for i, p in enumerate(params):
-        if not p.data.flags.writeable:
+        if not is_writeable(p.data):
             raise ValueError(f"{owner}: expected the array of parameter {i} to be writeable, got a read-only one")
     if any(np.may_share_memory(vector, p.data) for p in params):
         vector = vector.copy()
     offset = 0
     for p in params:
-        p.data[...] = vector[offset : offset + p.data.size].reshape(p.data.shape)
+        p.data[...] = move(vector[offset : offset + p.data.size].reshape(p.data.shape), device_of(p.data))
         offset += p.data.size
 
 
@@ -125,7 +130,7 @@ def _parameters(owner: str, parameters: Any) -> list[Tensor]:
     """The parameters as a list, each once."""
     if isinstance(parameters, Tensor):
         return [parameters]
-    if isinstance(parameters, (str, np.ndarray)) or not isinstance(parameters, Iterable):
+    if isinstance(parameters, str) or is_array(parameters) or not isinstance(parameters, Iterable):
         raise TypeError(
             f"{owner}: expected parameters to be a Parameter or an iterable of them, got {type(parameters).__name__}"
         )
@@ -139,7 +144,7 @@ def _parameters(owner: str, parameters: Any) -> list[Tensor]:
 def _with_gradients(owner: str, parameters: Any) -> list[Tensor]:
     params = [p for p in _parameters(owner, parameters) if p.grad is not None]
     for p in params:
-        if not isinstance(p.grad, (np.ndarray, np.generic)):
+        if not is_array(p.grad) and not isinstance(p.grad, np.generic):
             raise TypeError(f"{owner}: expected .grad to be an array or None, got {type(p.grad).__name__}")
     return params
 
@@ -153,7 +158,9 @@ def _own(params: list[Tensor]) -> list[np.ndarray]:
     end = 0
     spans = []
     for i, p in enumerate(params):
-        if not isinstance(p.grad, np.ndarray) or not p.grad.flags.writeable:
+        if is_device_array(p.grad):
+            spans.append((p.grad.data.ptr, p.grad.data.ptr + p.grad.nbytes, i))
+        elif not isinstance(p.grad, np.ndarray) or not p.grad.flags.writeable:
             p.grad = np.array(p.grad)
         elif p.grad.size:
             spans.append((*np.lib.array_utils.byte_bounds(p.grad), i))

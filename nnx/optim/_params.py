@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nnx._device import device_of, is_array, is_writeable, move, same_device, to_host
 from nnx.autograd import Tensor, enable_grad
 
 
@@ -17,7 +18,7 @@ def gradient_of(owner: str, p: Tensor, number: int, label: Callable[[int], str])
     label:  says how messages name a parameter; asked only when something is wrong
     """
     g, data = p.grad, p.data
-    if not isinstance(g, np.ndarray):
+    if not is_array(g):
         if not isinstance(g, np.generic):
             raise TypeError(
                 f"{owner}: expected .grad of {label(number)} to be an array or None, got {type(g).__name__}"
@@ -27,12 +28,14 @@ def gradient_of(owner: str, p: Tensor, number: int, label: Callable[[int], str])
         raise ValueError(f"{owner}: expected .grad of {label(number)} to have its shape {data.shape}, got {g.shape}")
     if g.dtype != data.dtype:
         raise TypeError(f"{owner}: expected .grad of {label(number)} to have its dtype {data.dtype}, got {g.dtype}")
+    if type(g) is not type(data):
+        same_device(owner, **{label(number): data, "its .grad": g})
     return g
 
 
 def writeable(owner: str, p: Tensor, number: int, label: Callable[[int], str]) -> np.ndarray:
     """The array of parameter `number`, checked that it can be updated in place."""
-    if not p.data.flags.writeable:
+    if not is_writeable(p.data):
         raise ValueError(
             f"{owner}: expected the array of {label(number)} to be writeable, got a read-only array. "
             "Assign a copy: p.data = p.data.copy()"
@@ -106,13 +109,15 @@ class Flat:
             writeable(self.owner, p, i, self.label)
 
     def values(self, dtype: Any = None) -> np.ndarray:
-        """A copy of all parameters."""
-        return np.concatenate([p.data.ravel() for p in self.params], dtype=dtype)
+        """A copy of all parameters, on the CPU."""
+        return np.concatenate([to_host(p.data).ravel() for p in self.params], dtype=dtype)
 
     def gradient(self, dtype: Any = None) -> np.ndarray:
-        """All gradients; zeros where a parameter has none."""
+        """All gradients, on the CPU; zeros where a parameter has none."""
         grads = [
-            np.zeros_like(p.data) if p.grad is None else gradient_of(self.owner, p, i, self.label)
+            np.zeros(p.data.shape, p.data.dtype)
+            if p.grad is None
+            else to_host(gradient_of(self.owner, p, i, self.label))
             for i, p in enumerate(self.params)
         ]
         return np.concatenate([g.ravel() for g in grads], dtype=dtype)
@@ -123,5 +128,5 @@ class Flat:
         offset = 0
         for p in self.params:
             size = p.data.size
-            p.data[...] = vector[offset : offset + size].reshape(p.data.shape)
+            p.data[...] = move(vector[offset : offset + size].reshape(p.data.shape), device_of(p.data))
             offset += size

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nnx.backends import backend_of
 from nnx.optim._params import call_closure, writeable
 from nnx.optim.optimizer import check_real
 from nnx.optim.sgd import SGD
@@ -64,6 +65,11 @@ class Nesterov(SGD):
             )
         for i, p in enumerate(self._all_params()):
             writeable(owner, p, i, self._label)
+            if backend_of(p.data).is_capturing():
+                raise RuntimeError(
+                    f"{owner}: expected no CUDA graph to be captured, got one: the host looks ahead. "
+                    "Use SGD(nesterov=True)"
+                )
         kept: list[tuple[np.ndarray, np.ndarray]] = []
         try:
             for group in self.param_groups:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx import _check
+from nnx._device import as_array, device_of, is_array, is_writeable, move
 from nnx.autograd import Tensor
 from nnx.backends import Backend, backend_of
 from nnx.optim._params import call_closure, gradient_of, writeable
@@ -42,7 +43,7 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self._step_count = 0
         owner = type(self).__name__
-        if isinstance(params, (Tensor, np.ndarray)):
+        if isinstance(params, Tensor) or is_array(params):
             raise TypeError(
                 f"{owner}: expected params to be an iterable of Parameters or of dicts, "
                 f"got one {type(params).__name__}. Pass a list"
@@ -70,7 +71,7 @@ class Optimizer:
 
     def _initial(self, group: dict[str, Any], name: str, p: np.ndarray) -> np.ndarray:
         """A fresh accumulator, in the parameter's memory layout."""
-        return np.zeros_like(p, subok=False)
+        return backend_of(p).xp.zeros_like(p)
 
     def _check_group(self, owner: str, group: dict[str, Any]) -> None:
         """Check the group's hyper-parameters and turn them into plain numbers, in place."""
@@ -149,7 +150,7 @@ class Optimizer:
         for p in self._all_params():
             if set_to_none or p.grad is None:
                 p.grad = None
-            elif isinstance(p.grad, np.ndarray) and p.grad.flags.writeable:
+            elif is_array(p.grad) and is_writeable(p.grad):
                 p.grad[...] = 0
             else:
                 p.grad = np.zeros_like(p.data)
@@ -167,6 +168,17 @@ class Optimizer:
         batches = self._collect()
         for batch in batches:
             self._update(batch.backend, batch)
+        self._keep(batches)
+        if batches:
+            batches[0].backend.when_replayed(lambda: self._replay(batches))
+        return loss
+
+    def _steps_of(self, p: Tensor) -> int:
+        """The number of updates that a parameter has had; 0 where steps are not counted."""
+        return self.state.get(p, {}).get("step", 0)
+
+    def _keep(self, batches: list[Batch]) -> None:
+        """Count a step, and keep its accumulators."""
         for batch in batches:
             for i, p in enumerate(batch.owners):
                 new: dict[str, Any] = {"step": batch.step} if self._counts_steps else {}
@@ -174,7 +186,31 @@ class Optimizer:
                 if new:
                     self.state.setdefault(p, {}).update(new)
         self._step_count += 1
-        return loss
+
+    def _replay(self, batches: list[Batch]) -> None:
+        """A CUDA graph is about to make a step again that it was captured with: count it, with the settings of now.
+
+        The backend takes the numbers and leaves the arrays to the graph, so these have to be the same ones.
+        """
+        owner = f"{type(self).__name__}.step"
+        settings = [{k: v for k, v in batch.group.items() if k in self.defaults} for batch in batches]
+        for batch, new in zip(batches, settings, strict=True):
+            self._check_group(owner, new)
+            same = set(self._accumulators(new)) == set(batch.state) and all(
+                p.data is batch.params[i]
+                and all(self.state[p].get(name) is arrays[i] for name, arrays in batch.state.items())
+                for i, p in enumerate(batch.owners)
+            )
+            if not same or len({self._steps_of(p) for p in batch.owners}) != 1:
+                raise RuntimeError(
+                    f"{owner}: expected the parameters and the state that the CUDA graph was captured with, got others "
+                    "(moved, loaded, or settings that change what is kept). Capture the step again"
+                )
+        for batch, new in zip(batches, settings, strict=True):
+            batch.settings, batch.fresh = new, False
+            batch.step = self._steps_of(batch.owners[0]) + 1
+            self._update(batch.backend, batch)
+        self._keep(batches)
 
     def _collect(self) -> list[Batch]:
         """Check the parameters that have a gradient; sort them into batches for one call each."""
@@ -193,16 +229,22 @@ class Optimizer:
                 data = writeable(owner, p, number, self._label)
                 state = self.state.get(p, {})
                 step, fresh = state.get("step", 0) + 1, not state
-                key = (group_number, type(data), data.dtype, step, fresh)
+                place = type(data) if type(data) is np.ndarray else device_of(data)
+                key = (group_number, place, data.dtype, step, fresh)
                 batch = batches.get(key)
                 if batch is None:
-                    batch = batches[key] = Batch(backend_of(data), settings, names, step, fresh)
+                    batch = batches[key] = Batch(backend_of(data), group, settings, names, step, fresh)
                 batch.owners.append(p)
                 batch.params.append(data)
                 batch.grads.append(g)
                 for name in names:
                     a = state.get(name)
                     if a is None:
+                        if batch.backend.is_capturing():  # each replay would make it anew
+                            raise RuntimeError(
+                                f"{owner}: expected {name} of {self._label(number)} to be there before a CUDA graph is "
+                                "captured, got none. Make a step without the graph first"
+                            )
                         a = self._initial(settings, name, data)
                     elif a.shape != data.shape or a.dtype != data.dtype:
                         raise ValueError(
@@ -210,6 +252,8 @@ class Optimizer:
                             f"{data.shape} like it, got {a.dtype} of shape {a.shape}. Make the "
                             "optimizer after the model's type and shapes are final"
                         )
+                    elif type(a) is not np.ndarray or type(data) is not np.ndarray:
+                        a = move(a, device_of(data))  # the model was moved
                     batch.state[name].append(a)
         return list(batches.values())
 
@@ -332,18 +376,20 @@ class Batch:
     """Parameters of one group, type and step number, which one backend call updates together."""
 
     __slots__ = (
-        "backend", "fresh", "grads", "owners", "params", "settings", "state", "step",
+        "backend", "fresh", "grads", "group", "owners", "params", "settings", "state", "step",
     )  # fmt: skip
 
     def __init__(
         self,
         backend: Backend,
+        group: dict[str, Any],
         settings: dict[str, Any],
         names: tuple[str, ...],
         step: int,
         fresh: bool,
     ) -> None:
         self.backend = backend
+        self.group = group
         self.settings = settings  # hyper-parameters as plain numbers
         self.step = step  # number of this update, from 1
         self.fresh = fresh  # whether these parameters had no state before
@@ -404,7 +450,7 @@ def check_flags(owner: str, group: dict[str, Any], *names: str) -> None:
 
 def _copy(value: Any) -> Any:
     """A copy that shares no array and no list with `value`."""
-    if isinstance(value, np.ndarray):
+    if is_array(value):
         return value.copy(order="K")
     if isinstance(value, list):
         return [_copy(item) for item in value]
@@ -413,13 +459,13 @@ def _copy(value: Any) -> Any:
 
 def _load_array(owner: str, name: str, p: Tensor, value: Any) -> np.ndarray:
     """A copy of `value` in the type and memory layout of the parameter."""
-    array = np.asarray(value)
+    array = as_array(value)
     if array.dtype.kind not in "fiu" or array.shape != p.data.shape:
         raise ValueError(
             f"{owner}: expected {name} to be an array of shape {p.data.shape}, got {array.dtype} of shape {array.shape}"
         )
     new = np.empty_like(p.data)
-    new[...] = array
+    new[...] = move(array, device_of(p.data))
     return new
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,24 +12,24 @@ import numpy as np
 from nnx import _check
 
 
-class Sampler:
+class Sampler(ABC):
     """What `LogUniform`, `Uniform` and `Choice` can do."""
 
+    @abstractmethod
     def sample(self, rng: np.random.Generator) -> Any:
         """One value at random."""
-        raise NotImplementedError
 
+    @abstractmethod
     def grid(self, points: int) -> list[Any]:
         """So many values, evenly spread, edges included; the middle if it is one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def place(self, value: Any) -> float | None:
         """Where `value` lies between the edges, 0 to 1; None where there are no edges."""
-        raise NotImplementedError
 
+    @abstractmethod
     def around(self, value: Any, share: float, limits: Any = None) -> Sampler:
         """A range of `share` of this width with `value` in its middle, cut to the range `limits`."""
-        raise NotImplementedError
 
     def axis(self, value: Any) -> float:
         """Where to draw `value`."""

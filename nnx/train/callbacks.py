@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnx import _check, _random
+from nnx._device import is_array
 
 if TYPE_CHECKING:
     from nnx.train.trainer import Trainer
@@ -324,8 +325,8 @@ def _several(output: Any) -> tuple:
 
 def _finite(x: Any) -> bool:
     """Whether all numbers in a Tensor or array are finite; True for None and for other things."""
-    array = getattr(x, "data", x) if not isinstance(x, np.ndarray) else x
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+    array = x if is_array(x) else getattr(x, "data", x)
+    if not is_array(array) or array.dtype.kind != "f":
         return True
     with np.errstate(over="ignore", invalid="ignore"):
         # a finite sum proves it without a second array; a sum of finite numbers may still overflow

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnx import _check
+from nnx._device import is_array, to_host
 from nnx.io import load_with_metadata, remove_leftovers, save
 from nnx.train.callbacks import Best, Callback
 
@@ -170,11 +171,11 @@ def _digest(text: str, arrays: Mapping[str, np.ndarray]) -> str:
 
 def pack(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     """`value` as JSON can hold it, with its arrays moved to `arrays`."""
-    if isinstance(value, np.ndarray):
+    if is_array(value):
         name = path
         while name in arrays:
             name += "'"
-        arrays[name] = value
+        arrays[name] = to_host(value)
         return {"$array": name}
     if isinstance(value, np.generic):
         value = value.item()

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from nnx import _check, _random
+from nnx._device import CPU, is_array, move, to_host
+from nnx._device import parse as parse_device
 from nnx.autograd import Tensor, no_grad
 from nnx.train._interrupt import Interrupts, interruption
 from nnx.train._ranks import Ranks, Totals
@@ -32,6 +34,8 @@ class Trainer:
     metrics:    names ("accuracy") or functions of (output, target) arrays that return a value per sample or the mean;
                 "auto" is accuracy where the targets are class indices
     clip_grad_norm:  scale gradients down to this total norm before each update
+    device:     where to move the model before anything else: "cpu", "cuda", "cuda:0"; None leaves it where it is.
+                Batches are moved to where the model is; metrics get arrays on the CPU
     distributed:  whether the ranks that ``mpiexec`` has started train together; None: if there are several. Batches are
                 then shared out, so that `batch_size` is that of all ranks together, and every rank must make and call
                 the Trainer alike; a `nnx.distributed.DataParallel` as `model` chooses how they work together
@@ -53,6 +57,7 @@ class Trainer:
         scheduler: Any = None,
         metrics: str | Sequence[str | Metric] = "auto",
         clip_grad_norm: float | None = None,
+        device: Any = None,
         distributed: bool | None = None,
     ) -> None:
         if not callable(model) or not hasattr(model, "state_dict"):
@@ -61,6 +66,8 @@ class Trainer:
             raise TypeError(f"Trainer: expected loss to be a function, got {type(loss).__name__}")
         if optimizer is not None and not hasattr(optimizer, "param_groups"):
             raise TypeError(f"Trainer: expected optimizer to be one of nnx.optim, got {type(optimizer).__name__}")
+        if device is not None:
+            model.to(parse_device("Trainer", device))
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -181,7 +188,7 @@ class Trainer:
             return x
         if y is not None:
             dataset = ArrayDataset(x, y)
-        elif isinstance(x, (np.ndarray, Tensor)):
+        elif isinstance(x, Tensor) or is_array(x):
             raise TypeError(f"{owner}: expected targets y beside an array x, got None")
         else:
             dataset = x
@@ -278,7 +285,7 @@ class Trainer:
                     batches.close()  # a thread that works ahead ends now, not when the memory is collected
 
     def _step(self, batch: tuple) -> None:
-        *inputs, self.targets = batch
+        *inputs, self.targets = self._beside_model(batch)
         self.inputs = tuple(inputs)
         self._call("on_step_begin")
         count = len(self.inputs[0])
@@ -315,6 +322,11 @@ class Trainer:
         self._means.add_totals(totals)
         self.logs = {**self._means.values(), "lr": lr}
 
+    def _beside_model(self, batch: tuple) -> tuple:
+        """The arrays of a batch on the model's device."""
+        device = next((p.device for p in self.model.parameters()), CPU)
+        return tuple(x.to(device) if isinstance(x, Tensor) else move(x, device) if is_array(x) else x for x in batch)
+
     def _forward(self, *inputs: Any) -> Any:
         model = self.model if self._ranks.parallel is None else self._ranks.parallel
         return model(*inputs)
@@ -330,8 +342,8 @@ class Trainer:
         """The loss, and the metrics if they are wanted, summed over the samples of a batch."""
         totals: Totals = {"loss": (loss * count if count else 0.0, count)}
         if metrics:
-            y = output.data if isinstance(output, Tensor) else output
-            t = target.data if isinstance(target, Tensor) else np.asarray(target)
+            y = output.numpy() if isinstance(output, Tensor) else output
+            t = target.numpy() if isinstance(target, Tensor) else to_host(target)
             for name, metric in (fitting_metrics(y, t) if self.metrics is None else self.metrics).items():
                 totals[name] = total_of(metric(y, t), count) if count else (0.0, 0)
         return totals
@@ -368,7 +380,7 @@ class Trainer:
 
         if y is not None:
             x = DataLoader(ArrayDataset(x, y), batch_size)
-        elif isinstance(x, (np.ndarray, Tensor)):
+        elif isinstance(x, Tensor) or is_array(x):
             raise TypeError(f"{owner}: expected targets y beside an array x, got None")
         elif not _is_loader(x):
             x = DataLoader(x, batch_size)
@@ -376,7 +388,7 @@ class Trainer:
         means = Means()
         with _mode(self.model, False), no_grad(), self._ranks.shared(x) as batches:
             for batch in batches:
-                *inputs, target = _checked(owner, batch)
+                *inputs, target = self._beside_model(_checked(owner, batch))
                 if self.ranks == 1 or len(inputs[0]):
                     output = self._forward(*inputs)
                     loss = self._loss(output, target)

@@ -159,8 +159,8 @@ def test_conversions():
     assert not x.astype(int).requires_grad
     x.double().sum().backward()
     assert x.grad.dtype == np.float32
-    with pytest.raises(ValueError, match="Tensor.to: expected device to be None or 'cpu', got 'cuda:0'"):
-        x.to("cuda:0")
+    with pytest.raises(ValueError, match="Tensor.to: expected device to be .cpu., .cuda. or .cuda:0., got 'cuda:x'"):
+        x.to("cuda:x")
     with pytest.raises(TypeError, match="astype: expected a dtype, got 'nonsense'"):
         x.astype("nonsense")
     with pytest.raises(TypeError, match="astype: expected a dtype, got None"):

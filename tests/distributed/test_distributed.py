@@ -205,6 +205,11 @@ def test_timeout_of_the_environment(monkeypatch):
         _seconds(-1)
 
 
+def test_a_communicator_has_every_method():
+    with pytest.raises(TypeError, match="abstract.*allgather"):
+        Communicator()
+
+
 # -- ranks that are threads ------------------------------------------------------------------------
 
 
@@ -234,6 +239,12 @@ class Threads(Communicator):
 
     def barrier(self):
         self._shared["barrier"].wait()
+
+    def abort(self, message):
+        raise SystemExit(message)
+
+    def split_by_node(self):
+        return self
 
 
 def on_threads(size, function):

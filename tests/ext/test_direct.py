@@ -5,30 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cases._layouts import empty_last, holes, last
 from nnx._ext import direct
 from nnx.backends.base import Backend
 
 BASE = Backend()
 # relative to the largest result; sums of up to some thousand products
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
-
-
-def last(a):
-    """The same array, channels-last in memory."""
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
-
-
-def holes(a):
-    """The same array with gaps in memory, read-only."""
-    wide = np.full([2 * n for n in a.shape], np.nan, a.dtype)
-    view = wide[tuple(slice(None, None, 2) for _ in a.shape)]
-    view[...] = a
-    view.flags.writeable = False
-    return view
-
-
-def empty_last(shape, dtype):
-    return last(np.full(shape, np.nan, dtype))
 
 
 def check(actual, expected, dtype):

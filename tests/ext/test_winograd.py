@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cases._layouts import empty_last, last
 from nnx._ext import winograd
 from nnx.backends.base import Backend
 
@@ -14,14 +15,6 @@ STEPS = ((1, 1), (1, 1))
 # Largest error in units of the exact result's root mean square, for inputs with mean zero. The matrices of
 # F(4x4, 3x3) lose about a digit against direct summation (which has some 2e-6); this is what nnx promises.
 PROMISE = 1e-4
-
-
-def last(a):
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
-
-
-def empty_last(shape):
-    return last(np.full(shape, np.nan, np.float32))
 
 
 def exact(x, w, b, gy, padding):
@@ -35,7 +28,7 @@ def exact(x, w, b, gy, padding):
 
 
 def passes(x, w, b, gy, padding, threads=2):
-    y, gx, gw = empty_last(gy.shape), empty_last(x.shape), np.full(w.shape, np.nan, np.float32)
+    y, gx, gw = empty_last(gy.shape, np.float32), empty_last(x.shape, np.float32), np.full(w.shape, np.nan, np.float32)
     winograd.forward(last(x), w, b, y, padding, False, threads)
     winograd.data_grad(last(gy), w, gx, padding, threads)
     winograd.weight_grad(last(gy), last(x), gw, padding, threads)
@@ -96,7 +89,7 @@ def test_the_error_at_512_channels_and_224x224():
     x = last(rng.standard_normal((1, 512, 224, 224)).astype(np.float32))
     w = (rng.standard_normal((16, 512, 3, 3)) * np.sqrt(2 / (9 * 512))).astype(np.float32)
     turned = np.ascontiguousarray(w[:, :, ::-1, ::-1].swapaxes(0, 1))  # whose data gradient is the same convolution
-    y, gx = empty_last((1, 16, 224, 224)), empty_last((1, 16, 224, 224))
+    y, gx = empty_last((1, 16, 224, 224), np.float32), empty_last((1, 16, 224, 224), np.float32)
     winograd.forward(x, w, None, y, (1, 1), False, 2)
     winograd.data_grad(x, turned, gx, (1, 1), 2)
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))).astype(np.float64)
@@ -139,7 +132,7 @@ def test_positive_part(level, rng):
     x = rng.standard_normal((2, 17, 9, 7)).astype(np.float32)
     x[0, :, 0, 0] = np.nan
     w, b = rng.standard_normal((19, 17, 3, 3)).astype(np.float32), rng.standard_normal(19).astype(np.float32)
-    plain, positive = empty_last((2, 19, 9, 7)), empty_last((2, 19, 9, 7))
+    plain, positive = empty_last((2, 19, 9, 7), np.float32), empty_last((2, 19, 9, 7), np.float32)
     winograd.forward(last(x), w, b, plain, (1, 1), False, 2)
     winograd.forward(last(x), w, b, positive, (1, 1), True, 2)
     assert np.isnan(positive).any() and (positive == 0).any()
@@ -151,7 +144,7 @@ GOOD = {
     "x": last(np.ones((2, 4, 5, 5), F)),
     "w": np.ones((6, 4, 3, 3), F),
     "bias": None,
-    "y": empty_last((2, 6, 5, 5)),
+    "y": empty_last((2, 6, 5, 5), np.float32),
     "padding": (1, 1),
     "relu": False,
     "num_threads": 1,

@@ -13,9 +13,10 @@ import nnx
 ROOT = Path(nnx.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
 
-GROUND = {"_check", "_random", "_ext"}
+GROUND = {"_check", "_device", "_random", "_ext"}
 MAY_IMPORT = {
     "_check": set(),
+    "_device": set(),
     "_random": {"_check"},
     "_ext": set(),
     "backends": GROUND,

@@ -98,7 +98,7 @@ def test_a_shared_parameter_is_listed_once_and_saved_under_both_names():
         (lambda n: n.add_module("new", 3), TypeError, "expected 'new' to be a Module or None, got int"),
         (lambda n: n.get_submodule("rest.9"), AttributeError, "no module named 'rest.9'"),
         (lambda n: n.train("yes"), TypeError, "Net.train: expected mode to be a bool, got 'yes'"),
-        (lambda n: n.to("cuda"), ValueError, "Net.to: expected device to be None or 'cpu', got 'cuda'"),
+        (lambda n: n.to("cuda:x"), ValueError, "Net.to: expected device to be .cpu., .cuda. or .cuda:0., got 'cuda:x'"),
         (lambda n: n.to(np.int32), TypeError, "Net.to: expected dtype to be float32 or float64"),
         (lambda n: n.register_forward_hook(3), TypeError, "hook: expected a callable, got int"),
         (

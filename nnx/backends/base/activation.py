@@ -8,6 +8,8 @@ exponential is only taken of numbers <= 0.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 _quiet = np.errstate(all="ignore")
@@ -24,6 +26,8 @@ _SQRT_1_OVER_2PI = 0.3989422804014327
 
 class ActivationOps:
     """Elementwise activations, softmax over one axis, and maxout."""
+
+    xp: Any
 
     # -- sums ----------------------------------------------------------------------------------
 
@@ -173,7 +177,7 @@ class ActivationOps:
         if approximate == "tanh":
             p = _sigmoid_pair(2 * _gelu_u(np.clip(x, -_FAR, _FAR)))[0]
         else:
-            p = _normal_cdf(x)
+            p = self._normal_cdf(x)
         return np.maximum(x, -_FAR) * p
 
     @_quiet
@@ -184,7 +188,7 @@ class ActivationOps:
             u_slope = _SQRT_2_OVER_PI * (1 + 3 * _GELU_CUBIC * near * near)
             return gy * (p + near * (p * rest) * (2 * u_slope))
         density = _SQRT_1_OVER_2PI * np.exp(-0.5 * near * near)
-        return gy * (_normal_cdf(x) + near * density)
+        return gy * (self._normal_cdf(x) + near * density)
 
     def softsign(self, x: np.ndarray) -> np.ndarray:
         """``x / (1 + |x|)``."""
@@ -227,7 +231,7 @@ class ActivationOps:
         """
         groups = _groups(x, pieces, axis)
         y = groups[0].copy()
-        index = np.zeros(y.shape, np.uint8 if pieces <= 256 else np.int32)
+        index = self.xp.zeros(y.shape, np.uint8 if pieces <= 256 else np.int32)
         for k in range(1, pieces):
             better = ~(groups[k] <= y) & ~np.isnan(y)
             np.copyto(y, groups[k], where=better)
@@ -236,11 +240,18 @@ class ActivationOps:
 
     def maxout_backward(self, gy: np.ndarray, index: np.ndarray, pieces: int, axis: int) -> np.ndarray:
         shape = gy.shape[:axis] + (gy.shape[axis] * pieces,) + gy.shape[axis + 1 :]
-        gx = np.empty(shape, gy.dtype)
+        gx = self.xp.empty(shape, gy.dtype)
         groups = _groups(gx, pieces, axis)
         for k in range(pieces):
             groups[k][...] = np.where(index == k, gy, 0)
         return gx
+
+    # -- helpers -------------------------------------------------------------------------------
+
+    def _normal_cdf(self, x: np.ndarray) -> np.ndarray:
+        from scipy.special import ndtr
+
+        return ndtr(x)
 
 
 def _groups(x: np.ndarray, pieces: int, axis: int) -> list[np.ndarray]:
@@ -277,9 +288,3 @@ def _tanh_of_softplus(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _gelu_u(x: np.ndarray) -> np.ndarray:
     return _SQRT_2_OVER_PI * (x + _GELU_CUBIC * (x * x * x))
-
-
-def _normal_cdf(x: np.ndarray) -> np.ndarray:
-    from scipy.special import ndtr
-
-    return ndtr(x)

@@ -10,11 +10,12 @@ import numpy as np
 class GemmOps:
     """Matrix products, and the fully connected layer that is one."""
 
+    xp: Any
     relu: Any
 
     def contiguous(self, a: np.ndarray) -> np.ndarray:
         """`a` in C order in memory; itself if it is already."""
-        return np.ascontiguousarray(a) if a.ndim else a
+        return self.xp.ascontiguousarray(a) if a.ndim else a
 
     def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The product of matrices, or of stacks that broadcast; a vector is a row or a column."""

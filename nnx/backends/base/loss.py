@@ -3,8 +3,8 @@
 
 Elementwise losses compare x and t of one shape; row losses take a matrix x of R rows of C scores
 and one class label per row, where the label -1 marks a row that is skipped: its loss and gradient
-are 0, whatever it holds. In a `_backward`, `gy` has the shape of the loss or is a single number for
-all of it (as after a sum).
+are 0, whatever it holds. (Other labels out of range give NaN on a CUDA device.) In a `_backward`,
+`gy` has the shape of the loss or is a single number for all of it (as after a sum).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _quiet = np.errstate(all="ignore")
 class LossOps:
     """Elementwise losses and losses over rows of class scores."""
 
+    xp: Any
     softmax: Any
     log_softmax: Any
 
@@ -136,6 +137,19 @@ class LossOps:
 
     # -- over rows of class scores -------------------------------------------------------------
 
+    def class_labels(self, labels: np.ndarray, classes: int, ignored: int | None) -> np.ndarray:
+        """Integers as labels in int64: -1 for those equal to `ignored`, `classes` for others that are out of range."""
+        labels = labels.astype(np.int64, copy=False)
+        wrong = (labels < 0) | (labels >= classes)
+        y = np.where(wrong, classes, labels)
+        return y if ignored is None else np.where(labels == ignored, -1, y)
+
+    @_quiet
+    def labelled_mean(self, losses: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The mean of the losses (R,) of rows that are not skipped, and how many these are, in the losses' dtype."""
+        count = (labels >= 0).sum().astype(losses.dtype)
+        return losses.sum() / count, count
+
     @_quiet
     def softmax_cross_entropy(
         self, x: np.ndarray, labels: np.ndarray, smoothing: float
@@ -150,11 +164,11 @@ class LossOps:
         """
         skipped = labels < 0
         if x.size == 0:
-            return tuple(np.zeros(len(x), x.dtype) for _ in range(3))  # type: ignore[return-value]
+            return tuple(self.xp.zeros(len(x), x.dtype) for _ in range(3))
         top = np.max(x, axis=1)
         z = x - top[:, None]
         total = np.exp(z).sum(axis=1)
-        loss = np.log(total) - (1 - smoothing) * z[np.arange(len(x)), labels]
+        loss = np.log(total) - (1 - smoothing) * z[self.xp.arange(len(x)), labels]
         if smoothing != 0:
             loss -= smoothing * (z.sum(axis=1) / x.shape[1])
         return np.where(skipped, 0, loss), top, total
@@ -175,7 +189,7 @@ class LossOps:
         gx = np.exp(x - top[:, None]) / total[:, None]
         if smoothing != 0:
             gx -= smoothing / x.shape[1]
-        gx[np.arange(len(x)), labels] -= 1 - smoothing
+        gx[self.xp.arange(len(x)), labels] -= 1 - smoothing
         gx *= gy[..., None]
         gx[labels < 0] = 0
         return gx
@@ -208,20 +222,20 @@ class LossOps:
     def nll(self, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """``-x[label]`` for each row."""
         if x.size == 0:
-            return np.zeros(len(x), x.dtype)
-        return np.where(labels < 0, 0, -x[np.arange(len(x)), labels])
+            return self.xp.zeros(len(x), x.dtype)
+        return np.where(labels < 0, 0, -x[self.xp.arange(len(x)), labels])
 
     def nll_backward(self, gy: np.ndarray, labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        gx = np.zeros(shape, gy.dtype)
+        gx = self.xp.zeros(shape, gy.dtype)
         if gx.size:
-            gx[np.arange(len(gx)), labels] = -gy
+            gx[self.xp.arange(len(gx)), labels] = -gy
             gx[labels < 0] = 0
         return gx
 
     @_quiet
     def multiclass_hinge(self, x: np.ndarray, labels: np.ndarray, p: int, margin: float) -> np.ndarray:
         """``sum(max(0, margin + x[j] - x[label])^p)`` over the classes j other than the label, for each row."""
-        gap = _gaps(x, labels, margin)
+        gap = self._gaps(x, labels, margin)
         return (np.square(gap) if p == 2 else gap).sum(axis=1)
 
     @_quiet
@@ -230,18 +244,17 @@ class LossOps:
     ) -> np.ndarray:
         if x.size == 0:
             return np.zeros_like(x)
-        gap = _gaps(x, labels, margin)
+        gap = self._gaps(x, labels, margin)
         gx = (2 * gap if p == 2 else np.sign(gap)) * gy[..., None]
-        gx[np.arange(len(x)), labels] = -gx.sum(axis=1)
+        gx[self.xp.arange(len(x)), labels] = -gx.sum(axis=1)
         return gx
 
-
-def _gaps(x: np.ndarray, labels: np.ndarray, margin: float) -> np.ndarray:
-    """``max(0, margin + x[j] - x[label])``, and 0 at the label itself and in skipped rows."""
-    if x.size == 0:
-        return np.zeros_like(x)
-    rows = np.arange(len(x))
-    gap = np.maximum(x - x[rows, labels][:, None] + margin, 0)
-    gap[rows, labels] = 0
-    gap[labels < 0] = 0
-    return gap
+    def _gaps(self, x: np.ndarray, labels: np.ndarray, margin: float) -> np.ndarray:
+        """``max(0, margin + x[j] - x[label])``, and 0 at the label itself and in skipped rows."""
+        if x.size == 0:
+            return np.zeros_like(x)
+        rows = self.xp.arange(len(x))
+        gap = np.maximum(x - x[rows, labels][:, None] + margin, 0)
+        gap[rows, labels] = 0
+        gap[labels < 0] = 0
+        return gap

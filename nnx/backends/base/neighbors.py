@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 _NUMBERS = 1 << 20  # differences at a time: memory does not grow with the matrices
@@ -9,6 +11,8 @@ _NUMBERS = 1 << 20  # differences at a time: memory does not grow with the matri
 
 class NeighborsOps:
     """Nearest neighbours."""
+
+    xp: Any
 
     def nearest(self, x: np.ndarray, points: np.ndarray, k: int, p: int) -> tuple[np.ndarray, np.ndarray]:
         """The distances to the k nearest rows of `points` for each row of x, nearest first, and their numbers.
@@ -21,8 +25,8 @@ class NeighborsOps:
         kind = np.result_type(x, points)
         wide = np.promote_types(kind, np.float32) if kind.kind == "f" else np.dtype(np.float64)
         x, points = x.astype(wide, copy=False), points.astype(wide, copy=False)
-        distances = np.empty((len(x), k), wide)
-        index = np.empty((len(x), k), np.int64)
+        distances = self.xp.empty((len(x), k), wide)
+        index = self.xp.empty((len(x), k), np.int64)
         step = max(_NUMBERS // max(points.shape[1], 1), 1)
         with np.errstate(invalid="ignore", over="ignore"):
             for i, row in enumerate(x):

@@ -19,7 +19,9 @@ _quiet = np.errstate(invalid="ignore", over="ignore", divide="ignore")
 class NormOps:
     """Normalisation per channel over a batch, per row, and across neighbouring channels."""
 
+    xp: Any
     relu: Any
+    relu_backward: Any
 
     # -- per channel: batch norm -------------------------------------------------------------------
 
@@ -55,11 +57,16 @@ class NormOps:
         mean: np.ndarray,
         rstd: np.ndarray,
         needs: tuple[bool, bool, bool],
+        y: np.ndarray | None = None,
     ) -> Gradients:
         """Gradients of `batch_norm`; with ``z = (x - mean) rstd`` and n values per channel,
 
         ``gb = sum gy,  gw = sum gy z,  gx = weight rstd (gy - gb / n - z gw / n)``.
+
+        With the positive part y of the result, gy is the gradient of that.
         """
+        if y is not None:
+            gy = self.relu_backward(gy, y)
         z = _normalize(x, mean, rstd, None, None)
         axes = _all_but_channels(x)
         gb = gy.sum(axis=axes, dtype=np.float64).astype(x.dtype)
@@ -127,7 +134,7 @@ class NormOps:
         """
         count = max(x.shape[1], 1)
         mean = (x.sum(axis=1, dtype=np.float64) / count).astype(x.dtype)
-        z = np.subtract(x, mean[:, None], order="C")
+        z = np.subtract(x, mean[:, None], out=self.xp.empty(x.shape, x.dtype))
         var = ((z * z).sum(axis=1, dtype=np.float64) / count).astype(x.dtype)
         rstd = 1 / np.sqrt(var + eps)
         z *= rstd[:, None]

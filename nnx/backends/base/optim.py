@@ -9,7 +9,8 @@ NaN and infinity pass through without a warning.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -164,12 +165,30 @@ class OptimOps:
     def total_norm(self, arrays: Sequence[np.ndarray], order: float) -> float:
         """``(sum |a|^order)^(1/order)`` over all elements of all arrays (the largest |a| for infinity), in float64."""
         if order == math.inf:
-            largest = [np.max(np.abs(a)) for a in arrays if a.size]
+            largest = [float(np.max(np.abs(a))) for a in arrays if a.size]
             return float(np.max(largest)) if largest else 0.0  # np.max keeps NaN, max() may not
         if order == 2:
             return math.sqrt(sum(float(np.sum(np.square(a, dtype=np.float64))) for a in arrays))
         total = sum(float(np.sum(np.abs(a).astype(np.float64) ** order)) for a in arrays)
         return float(np.float64(total) ** (1 / order))
+
+    def clip_norm(self, arrays: Sequence[np.ndarray], changed: Sequence[np.ndarray], most: float, order: float) -> Any:
+        """Scale `changed` by ``most / (norm + 1e-6)`` where that is less than 1, or NaN; the norm is that of `arrays`.
+
+        Returns the norm; on a CUDA device as an array without dimensions, and without waiting for it.
+        """
+        norm = self.total_norm(arrays, order)
+        factor = most / (norm + 1e-6)
+        if most != math.inf and not factor >= 1:
+            self.scale(changed, factor)
+        return norm
+
+    def is_capturing(self) -> bool:
+        """Whether a CUDA graph is being captured."""
+        return False
+
+    def when_replayed(self, again: Callable[[], None]) -> None:
+        """Have `again` called before each replay but the first of the CUDA graph that is captured, if one is."""
 
     @_quiet
     def scale(self, arrays: Sequence[np.ndarray], factor: float) -> None:

@@ -20,6 +20,8 @@ The first product does not depend on the state, so it is done for all time steps
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 Array = np.ndarray
@@ -32,6 +34,8 @@ GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "GRU": 3, "LSTM": 4}  # rows of the weigh
 
 class RecurrentOps:
     """A recurrent layer and its gradient."""
+
+    xp: Any
 
     @_quiet
     def recurrent(
@@ -64,9 +68,9 @@ class RecurrentOps:
         width = w_hh.shape[1]  # of h
         hidden = w_hh.shape[0] // GATES[mode]
         from_x = self.linear(x, w_ih, b_ih)  # type: ignore[attr-defined]
-        states = np.empty((steps + 1, batch, state.shape[1]), from_x.dtype)
+        states = self.xp.empty((steps + 1, batch, state.shape[1]), from_x.dtype)
         states[steps if reverse else 0] = state
-        gates = None if mode.startswith("RNN") else np.zeros((steps, batch, 4 * hidden), from_x.dtype)
+        gates = None if mode.startswith("RNN") else self.xp.zeros((steps, batch, 4 * hidden), from_x.dtype)
         for t in times(steps, reverse):
             old, new = (states[t + 1], states[t]) if reverse else (states[t], states[t + 1])
             from_h = self.linear(old[:, :width], w_hh, b_hh)  # type: ignore[attr-defined]
@@ -121,8 +125,8 @@ class RecurrentOps:
         """
         steps, batch = x.shape[:2]
         rows, width = w_hh.shape
-        ga = np.zeros((steps, batch, rows), gs.dtype)  # of W_ih x_t + b_ih
-        gb = np.zeros((steps, batch, rows), gs.dtype) if mode == "GRU" else ga  # of W_hh h + b_hh
+        ga = self.xp.zeros((steps, batch, rows), gs.dtype)  # of W_ih x_t + b_ih
+        gb = self.xp.zeros((steps, batch, rows), gs.dtype) if mode == "GRU" else ga  # of W_hh h + b_hh
         later = gs[0 if reverse else steps].copy()  # the gradient of the state after the step
         gw_hr = None if w_hr is None else np.zeros_like(w_hr)
         for t in reversed(times(steps, reverse)):

@@ -48,10 +48,11 @@ class NormKernels(NormOps):
         mean: np.ndarray,
         rstd: np.ndarray,
         needs: tuple[bool, bool, bool],
+        y: np.ndarray | None = None,
     ) -> Gradients:
-        if not _takes_images(x, gy, weight, mean, rstd):
-            return super().batch_norm_backward(gy, x, weight, mean, rstd, needs)
-        return _channel_gradients(gy, x, mean, rstd, weight, True, needs)
+        if not _takes_images(x, gy, weight, mean, rstd, y):
+            return super().batch_norm_backward(gy, x, weight, mean, rstd, needs, y)
+        return _channel_gradients(gy, x, mean, rstd, weight, True, needs, y)
 
     def batch_norm_infer(
         self,
@@ -193,6 +194,7 @@ def _channel_gradients(
     weight: np.ndarray | None,
     from_batch: bool,
     needs: tuple[bool, bool, bool],
+    y: np.ndarray | None = None,
 ) -> Gradients:
     channels = x.shape[1]
     gx = empty_channels_last(x.shape, x.dtype) if needs[0] else None
@@ -209,5 +211,6 @@ def _channel_gradients(
         gb,
         from_batch,
         threads_for(x.size, 3),
+        None if y is None else nhwc(channels_last(y)),
     )
     return gx, gw, gb
