@@ -54,6 +54,10 @@ cdef enum:
     PARTIAL_BYTES = 33554432   # of all partial weight gradients together
     CHUNKS = 8                 # partial weight gradients, at most
     CHUNK_TILES = 64           # of a partial gradient, at least: below, adding them up costs more than it saves
+    MANY_BYTES = 524288        # of one gradient dU: from here on threads share its matrices instead
+    LEAST_SLAB_BYTES = 4194304 # transformed patches and gradients of the tiles that are summed at once then:
+    MOST_SLAB_BYTES = 33554432 # half of dU, within these limits
+    SLAB_ROWS = 96             # of dU that one thread computes
 
 
 cdef inline Py_ssize_t _up(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
@@ -207,6 +211,8 @@ cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left
     _tiles(&target, &Y, &Y, 0, 0)
     cdef Py_ssize_t tiles = Y.images * target.down * target.across, block = _block(tiles, c_row + f_row)
     cdef Py_ssize_t blocks = (tiles + block - 1) // block, size = 36 * F * c_row
+    if size * <Py_ssize_t> sizeof(float) >= MANY_BYTES:
+        return _weight_grad_by_matrix(X, W, &source, &target, Y, tiles, num_threads)
     cdef Py_ssize_t chunks = min(blocks, CHUNKS, PARTIAL_BYTES // (size * <Py_ssize_t> sizeof(float)))
     chunks = max(min(chunks, max(tiles // CHUNK_TILES, 2)), 1)
     cdef Py_ssize_t per_chunk = (blocks + chunks - 1) // chunks
@@ -235,6 +241,70 @@ cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left
         give_workspace(buffer)
         give_workspace(partial)
     return 0
+
+
+cdef int _weight_grad_by_matrix(Image X, Image W, const nnx_tiles *source, const nnx_tiles *target, Image Y,
+                                Py_ssize_t tiles, int num_threads) except -1:
+    """The gradient where dU (36, F, C) is large: there is one of it, whose matrices the threads share out.
+
+    Tiles are taken in slabs: all threads transform the slab's tiles, then add its products to their parts of dU.
+    """
+    cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
+    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t panel = gemm.gemm_panel_f32(), lanes = winograd.winograd_lanes_f32()
+    cdef Py_ssize_t C = X.channels, F = Y.channels, c_row = _up(C, lanes), f_row = _up(F, lanes)
+    cdef Py_ssize_t per_tile = 36 * (_up(C, panel) + f_row) * <Py_ssize_t> sizeof(float)
+    cdef Py_ssize_t slab_bytes = 36 * F * c_row * <Py_ssize_t> sizeof(float) // 2
+    slab_bytes = min(max(slab_bytes, LEAST_SLAB_BYTES), MOST_SLAB_BYTES)
+    cdef Py_ssize_t slab = min(_up(tiles, TILE_STEP), max(slab_bytes // per_tile // TILE_STEP, 1) * TILE_STEP)
+    cdef Py_ssize_t v_step = slab * _up(C, panel) + 16, d_step = slab * f_row + 16
+    cdef Py_ssize_t parts = (F + SLAB_ROWS - 1) // SLAB_ROWS, start = 0, count, steps, i, task, k, f
+    cdef float *dU = NULL
+    cdef float *V = NULL
+    cdef float *D = NULL
+    cdef float *zeros = NULL
+    try:
+        dU = <float *> take_workspace(36 * F * c_row * sizeof(float) + 64)
+        V = <float *> take_workspace(36 * v_step * sizeof(float) + 64)
+        D = <float *> take_workspace(36 * d_step * sizeof(float) + 64)
+        zeros = <float *> take_workspace((max(C, F) + 64) * sizeof(float))
+        memset(zeros, 0, max(C, F) * sizeof(float))
+        with nogil:
+            while start < tiles:
+                count = min(slab, tiles - start)
+                steps = (count + TILE_STEP - 1) // TILE_STEP
+                for i in prange(steps, num_threads=num_threads, schedule="static"):
+                    _transform(winograd, source, <float *> X.data, target, <float *> Y.data, zeros, start,
+                               i * TILE_STEP, count, panel, f_row, V, v_step, D, d_step)
+                for task in prange(36 * parts, num_threads=num_threads, schedule="dynamic"):
+                    k = task // parts
+                    f = task % parts * SLAB_ROWS
+                    gemm.gemm_f32(min(SLAB_ROWS, F - f), c_row, count, D + k * d_step + f, 1, f_row, V + k * v_step,
+                                  count, dU + (k * F + f) * c_row, c_row, 1, start > 0, NULL, NULL)
+                start = start + slab
+            for f in prange(F, num_threads=num_threads, schedule="static"):
+                winograd.winograd_weight_gradient_f32(1, 0, C, F, c_row, f, dU, <float *> W.data + f * W.image,
+                                                      W.channel, W.stride[1], W.stride[2])
+    finally:
+        give_workspace(zeros)
+        give_workspace(D)
+        give_workspace(V)
+        give_workspace(dU)
+    return 0
+
+
+cdef void _transform(const nnx_winograd *winograd, const nnx_tiles *source, const float *x, const nnx_tiles *target,
+                     const float *gy, const float *zeros, Py_ssize_t start, Py_ssize_t at, Py_ssize_t count,
+                     Py_ssize_t panel, Py_ssize_t f_row, float *V, Py_ssize_t v_step, float *D,
+                     Py_ssize_t d_step) noexcept nogil:
+    """Transform TILE_STEP tiles from number `at` of a slab of `count` on, which begins with tile `start`."""
+    cdef nnx_tiles part = source[0]
+    cdef Py_ssize_t c = 0, n = min(TILE_STEP, count - at)
+    while c < source.channels:
+        part.channels = min(panel, source.channels - c)
+        winograd.winograd_input_f32(&part, x + c, zeros, start + at, n, V + c * count + at * panel, panel, v_step)
+        c += panel
+    winograd.winograd_gradient_f32(target, gy, zeros, start + at, n, D + at * f_row, f_row, d_step)
 
 
 cdef void _weight_chunk(const nnx_winograd *winograd, const nnx_gemm *gemm, Py_ssize_t panel, const nnx_tiles *source,

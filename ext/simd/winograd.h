@@ -121,119 +121,224 @@ static void NAME(winograd_weights)(ptrdiff_t C, ptrdiff_t first, ptrdiff_t filte
     }
 }
 
-/* The addresses of the pixels of a square of `side` x `side`, `zeros` where there is none. */
-INLINE void NAME(square)(const struct nnx_tiles *x, const REAL *data, const REAL *zeros, ptrdiff_t number, int side,
-                         const REAL **pixels)
+/* The first of the pixels of a square of `side` x `side`, if it lies inside of the image. If not, NULL, and the addresses
+ * of all of them, `zeros` where there is none. (A square of gradients always has its addresses.) */
+INLINE const REAL *NAME(square)(const struct nnx_tiles *x, const REAL *data, const REAL *zeros, ptrdiff_t number,
+                                const int side, const REAL **pixels)
 {
     const ptrdiff_t tile = number % (x->down * x->across), image = number / (x->down * x->across);
     const ptrdiff_t top = tile / x->across * 4 - x->top, left = tile % x->across * 4 - x->left;
-    for (int i = 0; i < side; i++)
+    const REAL *picture = data + image * x->image;
+    if (side == 6 && top >= 0 && left >= 0 && top + side <= x->height && left + side <= x->width)
+        return picture + top * x->row + left * x->pixel;
+    for (int i = 0; i < side; i++) {
+        const ptrdiff_t h = top + i;
+        const int there = h >= 0 && h < x->height;
         for (int j = 0; j < side; j++) {
-            const ptrdiff_t h = top + i, w = left + j;
-            const int inside = h >= 0 && h < x->height && w >= 0 && w < x->width;
-            pixels[i * side + j] = inside ? data + image * x->image + h * x->row + w * x->pixel : zeros;
+            const ptrdiff_t w = left + j;
+            pixels[i * side + j] = there && w >= 0 && w < x->width ? picture + h * x->row + w * x->pixel : zeros;
         }
+    }
+    return NULL;
+}
+
+/* The numbers of one pixel: the first n of them and zeros behind, or if they are `whole`, a vector full. */
+INLINE VEC NAME(numbers)(const REAL *p, ptrdiff_t n, const int whole)
+{
+    return whole ? LOAD(p) : NAME(load_part)(p, n);
+}
+
+/* One row of six matrices: B' over a row of half-transformed numbers. */
+INLINE void NAME(store_patch_row)(const VEC *d, REAL *to, ptrdiff_t step)
+{
+    VEC out[6];
+    NAME(patch_step)(d, 1, out);
+    for (int j = 0; j < 6; j++)
+        STORE(to + j * step, out[j]);
+}
+
+/* V[k] = B' d B for VLEN channels of one tile. Rows of the result that share terms are made together, and read their
+ * rows of d again: that costs less than to keep 36 half-transformed vectors in memory. */
+INLINE void NAME(input_tile)(const REAL *corner, ptrdiff_t row, ptrdiff_t pixel, const REAL *const *pixels, ptrdiff_t c,
+                             ptrdiff_t n, REAL *V, ptrdiff_t step, const int inside, const int whole)
+{
+#define AT(i, j) NAME(numbers)((inside ? corner + (i) * row + (j) * pixel : pixels[(i) * 6 + (j)]) + c, n, whole)
+    VEC a[6], b[6];
+    UNROLL(6)
+    for (int j = 0; j < 6; j++)
+        a[j] = 4 * AT(0, j) - 5 * AT(2, j) + AT(4, j);
+    NAME(store_patch_row)(a, V, step);
+    UNROLL(6)
+    for (int j = 0; j < 6; j++) {
+        const VEC even = AT(4, j) - 4 * AT(2, j), odd = AT(3, j) - 4 * AT(1, j);
+        a[j] = even + odd;
+        b[j] = even - odd;
+    }
+    NAME(store_patch_row)(a, V + 6 * step, step);
+    NAME(store_patch_row)(b, V + 12 * step, step);
+    UNROLL(6)
+    for (int j = 0; j < 6; j++) {
+        const VEC far = AT(4, j) - AT(2, j), twice = 2 * (AT(3, j) - AT(1, j));
+        a[j] = far + twice;
+        b[j] = far - twice;
+    }
+    NAME(store_patch_row)(a, V + 18 * step, step);
+    NAME(store_patch_row)(b, V + 24 * step, step);
+    UNROLL(6)
+    for (int j = 0; j < 6; j++)
+        a[j] = 4 * AT(1, j) - 5 * AT(3, j) + AT(5, j);
+    NAME(store_patch_row)(a, V + 30 * step, step);
+#undef AT
 }
 
 /* V[k][t] = B' d B for each tile t. Rows are written up to the next multiple of VLEN channels. */
 static void NAME(winograd_input)(const struct nnx_tiles *x, const REAL *data, const REAL *zeros, ptrdiff_t first,
                                  ptrdiff_t tiles, REAL *V, ptrdiff_t ld, ptrdiff_t step)
 {
+    const ptrdiff_t C = x->channels, row = x->row, pixel = x->pixel;
     for (ptrdiff_t t = 0; t < tiles; t++) {
-        const REAL *pixels[36];
-        NAME(square)(x, data, zeros, first + t, 6, pixels);
-        for (ptrdiff_t c = 0; c < x->channels; c += VLEN) {
-            const ptrdiff_t n = x->channels - c;
-            VEC half[36], d[6], out[6];
-            UNROLL(6)
-            for (int j = 0; j < 6; j++) {
-                if (n >= VLEN)
-                    for (int i = 0; i < 6; i++)
-                        d[i] = LOAD(pixels[i * 6 + j] + c);
-                else
-                    for (int i = 0; i < 6; i++)
-                        d[i] = NAME(load_part)(pixels[i * 6 + j] + c, n);
-                NAME(patch_step)(d, 1, out);
-                for (int i = 0; i < 6; i++)
-                    half[i * 6 + j] = out[i];
-            }
-            UNROLL(6)
-            for (int i = 0; i < 6; i++) {
-                NAME(patch_step)(half + i * 6, 1, out);
-                for (int j = 0; j < 6; j++)
-                    STORE(V + (i * 6 + j) * step + t * ld + c, out[j]);
-            }
+        const REAL *pixels[36], *corner = NAME(square)(x, data, zeros, first + t, 6, pixels);
+        REAL *to = V + t * ld;
+        ptrdiff_t c = 0;
+        if (corner)
+            for (; c + VLEN <= C; c += VLEN)
+                NAME(input_tile)(corner, row, pixel, NULL, c, VLEN, to + c, step, 1, 1);
+        else
+            for (; c + VLEN <= C; c += VLEN)
+                NAME(input_tile)(NULL, 0, 0, pixels, c, VLEN, to + c, step, 0, 1);
+        if (c < C && corner)
+            NAME(input_tile)(corner, row, pixel, NULL, c, C - c, to + c, step, 1, 0);
+        else if (c < C)
+            NAME(input_tile)(NULL, 0, 0, pixels, c, C - c, to + c, step, 0, 0);
+    }
+}
+
+/* A row of a tile of y: A' over a row of half-transformed numbers, plus bias, of which `columns` are inside the image. */
+INLINE void NAME(store_result_row)(const VEC *m, VEC bias, int relu, REAL *to, ptrdiff_t pixel, int columns, ptrdiff_t n)
+{
+    VEC out[4];
+    NAME(result_step)(m, 1, out);
+    for (int j = 0; j < 4 && j < columns; j++) {
+        const VEC sum = out[j] + bias, result = relu ? NAME(positive)(sum) : sum;
+        if (n >= VLEN)
+            STORE(to + j * pixel, result);
+        else {
+            REAL lanes[VLEN];
+            STORE(lanes, result);
+            memcpy(to + j * pixel, lanes, n * sizeof(REAL));
         }
     }
+}
+
+/* y = A' m A + bias for VLEN filters of one tile; rows are made in pairs, as in `input_tile`. */
+INLINE void NAME(output_tile)(const REAL *m, ptrdiff_t step, VEC bias, int relu, REAL *to, ptrdiff_t row, ptrdiff_t pixel,
+                              int rows, int columns, ptrdiff_t n)
+{
+#define AT(i, j) LOAD(m + ((i) * 6 + (j)) * step)
+    VEC a[6], b[6];
+    UNROLL(6)
+    for (int j = 0; j < 6; j++) {
+        const VEC sum1 = AT(1, j) + AT(2, j), sum2 = AT(3, j) + AT(4, j);
+        a[j] = AT(0, j) + sum1 + sum2;
+        b[j] = sum1 + 4 * sum2;
+    }
+    NAME(store_result_row)(a, bias, relu, to, pixel, columns, n);
+    if (rows > 2)
+        NAME(store_result_row)(b, bias, relu, to + 2 * row, pixel, columns, n);
+    if (rows < 2)
+        return;
+    UNROLL(6)
+    for (int j = 0; j < 6; j++) {
+        const VEC gap1 = AT(1, j) - AT(2, j), gap2 = AT(3, j) - AT(4, j);
+        a[j] = gap1 + 2 * gap2;
+        b[j] = gap1 + 8 * gap2 + AT(5, j);
+    }
+    NAME(store_result_row)(a, bias, relu, to + row, pixel, columns, n);
+    if (rows > 3)
+        NAME(store_result_row)(b, bias, relu, to + 3 * row, pixel, columns, n);
+#undef AT
 }
 
 /* y = A' m A + bias for each tile, or with `relu` its positive part; only pixels inside of the image are written. */
 static void NAME(winograd_output)(const struct nnx_tiles *y, REAL *data, const REAL *bias, int relu, ptrdiff_t first,
                                   ptrdiff_t tiles, const REAL *M, ptrdiff_t ld, ptrdiff_t step)
 {
+    const ptrdiff_t F = y->channels, row = y->row, pixel = y->pixel;
     for (ptrdiff_t t = 0; t < tiles; t++) {
         const ptrdiff_t number = first + t, tile = number % (y->down * y->across), image = number / (y->down * y->across);
         const ptrdiff_t top = tile / y->across * 4, left = tile % y->across * 4;
         const int rows = (int)(y->height - top < 4 ? y->height - top : 4);
         const int columns = (int)(y->width - left < 4 ? y->width - left : 4);
-        REAL *corner = data + image * y->image + top * y->row + left * y->pixel;
-        for (ptrdiff_t f = 0; f < y->channels; f += VLEN) {
-            const ptrdiff_t n = y->channels - f;
-            const REAL *m = M + t * ld + f;
-            VEC half[24], d[6], out[4], b = {0};
-            if (bias)
-                b = n >= VLEN ? LOAD(bias + f) : NAME(load_part)(bias + f, n);
-            UNROLL(6)
-            for (int j = 0; j < 6; j++) {
-                for (int i = 0; i < 6; i++)
-                    d[i] = LOAD(m + (i * 6 + j) * step);
-                NAME(result_step)(d, 1, out);
-                for (int i = 0; i < 4; i++)
-                    half[i * 6 + j] = out[i];
+        REAL *corner = data + image * y->image + top * row + left * pixel;
+        const REAL *m = M + t * ld;
+        ptrdiff_t f = 0;
+        if (rows == 4 && columns == 4)
+            for (; f + VLEN <= F; f += VLEN) {
+                const VEC b = bias ? LOAD(bias + f) : (VEC){0};
+                NAME(output_tile)(m + f, step, b, relu, corner + f, row, pixel, 4, 4, VLEN);
             }
-            for (int i = 0; i < rows; i++) {
-                NAME(result_step)(half + i * 6, 1, out);
-                for (int j = 0; j < columns; j++) {
-                    REAL *to = corner + i * y->row + j * y->pixel + f;
-                    const VEC sum = out[j] + b, result = relu ? NAME(positive)(sum) : sum;
-                    if (n >= VLEN)
-                        STORE(to, result);
-                    else {
-                        REAL lanes[VLEN];
-                        STORE(lanes, result);
-                        memcpy(to, lanes, n * sizeof(REAL));
-                    }
-                }
-            }
+        for (; f < F; f += VLEN) {
+            const ptrdiff_t n = F - f < VLEN ? F - f : VLEN;
+            const VEC b = bias ? NAME(load_part)(bias + f, n) : (VEC){0};
+            NAME(output_tile)(m + f, step, b, relu, corner + f, row, pixel, rows, columns, n);
         }
     }
+}
+
+INLINE void NAME(store_gradient_row)(const VEC *e, REAL *to, ptrdiff_t step)
+{
+    VEC out[6];
+    NAME(spread_step)(e, 1, out);
+    for (int j = 0; j < 6; j++)
+        STORE(to + j * step, out[j]);
+}
+
+/* D[k] = A gy A' for VLEN filters of one tile; rows are made in pairs, as in `input_tile`. */
+INLINE void NAME(gradient_tile)(const REAL *const *pixels, ptrdiff_t f, ptrdiff_t n, REAL *D, ptrdiff_t step,
+                                const int whole)
+{
+#define AT(i, j) NAME(numbers)(pixels[(i) * 4 + (j)] + f, n, whole)
+    VEC a[4], b[4];
+    UNROLL(4)
+    for (int j = 0; j < 4; j++)
+        a[j] = AT(0, j);
+    NAME(store_gradient_row)(a, D, step);
+    UNROLL(4)
+    for (int j = 0; j < 4; j++) {
+        const VEC even = AT(0, j) + AT(2, j), odd = AT(1, j) + AT(3, j);
+        a[j] = even + odd;
+        b[j] = even - odd;
+    }
+    NAME(store_gradient_row)(a, D + 6 * step, step);
+    NAME(store_gradient_row)(b, D + 12 * step, step);
+    UNROLL(4)
+    for (int j = 0; j < 4; j++) {
+        const VEC even = AT(0, j) + 4 * AT(2, j), odd = 2 * AT(1, j) + 8 * AT(3, j);
+        a[j] = even + odd;
+        b[j] = even - odd;
+    }
+    NAME(store_gradient_row)(a, D + 18 * step, step);
+    NAME(store_gradient_row)(b, D + 24 * step, step);
+    UNROLL(4)
+    for (int j = 0; j < 4; j++)
+        a[j] = AT(3, j);
+    NAME(store_gradient_row)(a, D + 30 * step, step);
+#undef AT
 }
 
 /* D[k][t] = A gy A' for each tile. */
 static void NAME(winograd_gradient)(const struct nnx_tiles *gy, const REAL *data, const REAL *zeros, ptrdiff_t first,
                                     ptrdiff_t tiles, REAL *D, ptrdiff_t ld, ptrdiff_t step)
 {
+    const ptrdiff_t F = gy->channels;
     for (ptrdiff_t t = 0; t < tiles; t++) {
         const REAL *pixels[16];
         NAME(square)(gy, data, zeros, first + t, 4, pixels);
-        for (ptrdiff_t f = 0; f < gy->channels; f += VLEN) {
-            const ptrdiff_t n = gy->channels - f;
-            VEC half[24], e[4], out[6];
-            UNROLL(6)
-            for (int j = 0; j < 4; j++) {
-                for (int i = 0; i < 4; i++)
-                    e[i] = n >= VLEN ? LOAD(pixels[i * 4 + j] + f) : NAME(load_part)(pixels[i * 4 + j] + f, n);
-                NAME(spread_step)(e, 1, out);
-                for (int i = 0; i < 6; i++)
-                    half[i * 4 + j] = out[i];
-            }
-            UNROLL(6)
-            for (int i = 0; i < 6; i++) {
-                NAME(spread_step)(half + i * 4, 1, out);
-                for (int j = 0; j < 6; j++)
-                    STORE(D + (i * 6 + j) * step + t * ld + f, out[j]);
-            }
-        }
+        ptrdiff_t f = 0;
+        for (; f + VLEN <= F; f += VLEN)
+            NAME(gradient_tile)(pixels, f, VLEN, D + t * ld + f, step, 1);
+        if (f < F)
+            NAME(gradient_tile)(pixels, f, F - f, D + t * ld + f, step, 0);
     }
 }
 

@@ -39,7 +39,6 @@ _FEW_CHANNELS = 4  # up to here the kernels read channels-first images as fast a
 
 _WINOGRAD_CHANNELS = 16  # in and out; below, the transforms cost more than they save
 _WINOGRAD_PIXELS = 128  # of the batch, at least; more where there are many filters
-_LARGEST_WEIGHTS = 9 * 256 * 256  # beyond, there are too few partial gradients to share among threads
 
 _PRODUCT_WEIGHTS = 65536  # of filters with one tap; below, tiles of pixels stay in the cache
 _DIRECT_WEIGHTS = 131072  # numbers; beyond, the filters fall out of the cache between two rows of an image
@@ -132,8 +131,7 @@ class ConvKernels:
         gw = empty(tuple(w_shape), gy.dtype)
         low = tuple([p[0] for p in padding])
         threads = _threads(gy, gw)
-        fast = _fast(gy) and gw.size <= _LARGEST_WEIGHTS
-        how = _algorithm(gy.shape, tuple(w_shape), stride, low, dilation, groups, fast)
+        how = _algorithm(gy.shape, tuple(w_shape), stride, low, dilation, groups, _fast(gy))
         if how == "winograd":
             _winograd.weight_grad(channels_last(gy), channels_last(x), gw, low, threads)
         elif how == "direct":
