@@ -4,6 +4,8 @@
  *   NAME(mask)         integers as wide: what comparisons give
  *   LOAD, STORE        from and to any address of a REAL
  *   NAME(positive)(v)  max(v, 0), NaN stays
+ *   ADVANCE(p, by)     p += by, and the compiler forgets where p comes from: it steps the pointer through an unrolled
+ *                      loop instead of keeping an address for each step, of which there are more than registers
  */
 #ifndef NNX_VECTOR_H
 #define NNX_VECTOR_H
@@ -12,10 +14,16 @@
 #define VLEN LANES
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL(n) _Pragma(NNX_STRING(GCC unroll n))
+#define ADVANCE(p, by)           \
+    do {                         \
+        (p) += (by);             \
+        __asm__("" : "+r"(p));   \
+    } while (0)
 #else
 #define VLEN 1
 #define INLINE static inline
 #define UNROLL(n)
+#define ADVANCE(p, by) ((p) += (by))
 #endif
 
 #define LOAD(p) (*(const NAME(vec) *)(p))

@@ -148,46 +148,59 @@ INLINE VEC NAME(numbers)(const REAL *p, ptrdiff_t n, const int whole)
     return whole ? LOAD(p) : NAME(load_part)(p, n);
 }
 
-/* One row of six matrices: B' over a row of half-transformed numbers. */
-INLINE void NAME(store_patch_row)(const VEC *d, REAL *to, ptrdiff_t step)
+/* One row of six matrices: B' over a row of half-transformed numbers. Returns where the next row goes. */
+INLINE REAL *NAME(store_patch_row)(const VEC *d, REAL *to, ptrdiff_t step)
 {
     VEC out[6];
     NAME(patch_step)(d, 1, out);
     for (int j = 0; j < 6; j++)
         STORE(to + j * step, out[j]);
+    ADVANCE(to, 6 * step);
+    return to;
 }
 
-/* V[k] = B' d B for VLEN channels of one tile. Rows of the result that share terms are made together, and read their
- * rows of d again: that costs less than to keep 36 half-transformed vectors in memory. */
+/* V[k] = B' d B for VLEN channels of one tile, whose pixels follow from its `corner` if it lies inside of the image. Rows
+ * of the result that share terms are made together, and read their rows of d again: that costs less than to keep 36
+ * half-transformed vectors in memory. */
 INLINE void NAME(input_tile)(const REAL *corner, ptrdiff_t row, ptrdiff_t pixel, const REAL *const *pixels, ptrdiff_t c,
                              ptrdiff_t n, REAL *V, ptrdiff_t step, const int inside, const int whole)
 {
-#define AT(i, j) NAME(numbers)((inside ? corner + (i) * row + (j) * pixel : pixels[(i) * 6 + (j)]) + c, n, whole)
+#define AT(i, j) NAME(numbers)(inside ? column + (i) * row : pixels[(i) * 6 + (j)] + c, n, whole)
     VEC a[6], b[6];
+    const REAL *column = corner;
     UNROLL(6)
-    for (int j = 0; j < 6; j++)
+    for (int j = 0; j < 6; j++) {
         a[j] = 4 * AT(0, j) - 5 * AT(2, j) + AT(4, j);
-    NAME(store_patch_row)(a, V, step);
+        ADVANCE(column, pixel);
+    }
+    V = NAME(store_patch_row)(a, V, step);
+    column = corner;
     UNROLL(6)
     for (int j = 0; j < 6; j++) {
         const VEC even = AT(4, j) - 4 * AT(2, j), odd = AT(3, j) - 4 * AT(1, j);
         a[j] = even + odd;
         b[j] = even - odd;
+        ADVANCE(column, pixel);
     }
-    NAME(store_patch_row)(a, V + 6 * step, step);
-    NAME(store_patch_row)(b, V + 12 * step, step);
+    V = NAME(store_patch_row)(a, V, step);
+    V = NAME(store_patch_row)(b, V, step);
+    column = corner;
     UNROLL(6)
     for (int j = 0; j < 6; j++) {
         const VEC far = AT(4, j) - AT(2, j), twice = 2 * (AT(3, j) - AT(1, j));
         a[j] = far + twice;
         b[j] = far - twice;
+        ADVANCE(column, pixel);
     }
-    NAME(store_patch_row)(a, V + 18 * step, step);
-    NAME(store_patch_row)(b, V + 24 * step, step);
+    V = NAME(store_patch_row)(a, V, step);
+    V = NAME(store_patch_row)(b, V, step);
+    column = corner;
     UNROLL(6)
-    for (int j = 0; j < 6; j++)
+    for (int j = 0; j < 6; j++) {
         a[j] = 4 * AT(1, j) - 5 * AT(3, j) + AT(5, j);
-    NAME(store_patch_row)(a, V + 30 * step, step);
+        ADVANCE(column, pixel);
+    }
+    NAME(store_patch_row)(a, V, step);
 #undef AT
 }
 
@@ -202,14 +215,14 @@ static void NAME(winograd_input)(const struct nnx_tiles *x, const REAL *data, co
         ptrdiff_t c = 0;
         if (corner)
             for (; c + VLEN <= C; c += VLEN)
-                NAME(input_tile)(corner, row, pixel, NULL, c, VLEN, to + c, step, 1, 1);
+                NAME(input_tile)(corner + c, row, pixel, NULL, c, VLEN, to + c, step, 1, 1);
         else
             for (; c + VLEN <= C; c += VLEN)
-                NAME(input_tile)(NULL, 0, 0, pixels, c, VLEN, to + c, step, 0, 1);
+                NAME(input_tile)(pixels[0], 0, 0, pixels, c, VLEN, to + c, step, 0, 1);
         if (c < C && corner)
-            NAME(input_tile)(corner, row, pixel, NULL, c, C - c, to + c, step, 1, 0);
+            NAME(input_tile)(corner + c, row, pixel, NULL, c, C - c, to + c, step, 1, 0);
         else if (c < C)
-            NAME(input_tile)(NULL, 0, 0, pixels, c, C - c, to + c, step, 0, 0);
+            NAME(input_tile)(pixels[0], 0, 0, pixels, c, C - c, to + c, step, 0, 0);
     }
 }
 
@@ -234,24 +247,28 @@ INLINE void NAME(store_result_row)(const VEC *m, VEC bias, int relu, REAL *to, p
 INLINE void NAME(output_tile)(const REAL *m, ptrdiff_t step, VEC bias, int relu, REAL *to, ptrdiff_t row, ptrdiff_t pixel,
                               int rows, int columns, ptrdiff_t n)
 {
-#define AT(i, j) LOAD(m + ((i) * 6 + (j)) * step)
+#define AT(i) LOAD(column + (i) * 6 * step)
     VEC a[6], b[6];
+    const REAL *column = m;
     UNROLL(6)
     for (int j = 0; j < 6; j++) {
-        const VEC sum1 = AT(1, j) + AT(2, j), sum2 = AT(3, j) + AT(4, j);
-        a[j] = AT(0, j) + sum1 + sum2;
+        const VEC sum1 = AT(1) + AT(2), sum2 = AT(3) + AT(4);
+        a[j] = AT(0) + sum1 + sum2;
         b[j] = sum1 + 4 * sum2;
+        ADVANCE(column, step);
     }
     NAME(store_result_row)(a, bias, relu, to, pixel, columns, n);
     if (rows > 2)
         NAME(store_result_row)(b, bias, relu, to + 2 * row, pixel, columns, n);
     if (rows < 2)
         return;
+    column = m;
     UNROLL(6)
     for (int j = 0; j < 6; j++) {
-        const VEC gap1 = AT(1, j) - AT(2, j), gap2 = AT(3, j) - AT(4, j);
+        const VEC gap1 = AT(1) - AT(2), gap2 = AT(3) - AT(4);
         a[j] = gap1 + 2 * gap2;
-        b[j] = gap1 + 8 * gap2 + AT(5, j);
+        b[j] = gap1 + 8 * gap2 + AT(5);
+        ADVANCE(column, step);
     }
     NAME(store_result_row)(a, bias, relu, to + row, pixel, columns, n);
     if (rows > 3)
@@ -285,12 +302,14 @@ static void NAME(winograd_output)(const struct nnx_tiles *y, REAL *data, const R
     }
 }
 
-INLINE void NAME(store_gradient_row)(const VEC *e, REAL *to, ptrdiff_t step)
+INLINE REAL *NAME(store_gradient_row)(const VEC *e, REAL *to, ptrdiff_t step)
 {
     VEC out[6];
     NAME(spread_step)(e, 1, out);
     for (int j = 0; j < 6; j++)
         STORE(to + j * step, out[j]);
+    ADVANCE(to, 6 * step);
+    return to;
 }
 
 /* D[k] = A gy A' for VLEN filters of one tile; rows are made in pairs, as in `input_tile`. */
@@ -302,27 +321,27 @@ INLINE void NAME(gradient_tile)(const REAL *const *pixels, ptrdiff_t f, ptrdiff_
     UNROLL(4)
     for (int j = 0; j < 4; j++)
         a[j] = AT(0, j);
-    NAME(store_gradient_row)(a, D, step);
+    D = NAME(store_gradient_row)(a, D, step);
     UNROLL(4)
     for (int j = 0; j < 4; j++) {
         const VEC even = AT(0, j) + AT(2, j), odd = AT(1, j) + AT(3, j);
         a[j] = even + odd;
         b[j] = even - odd;
     }
-    NAME(store_gradient_row)(a, D + 6 * step, step);
-    NAME(store_gradient_row)(b, D + 12 * step, step);
+    D = NAME(store_gradient_row)(a, D, step);
+    D = NAME(store_gradient_row)(b, D, step);
     UNROLL(4)
     for (int j = 0; j < 4; j++) {
         const VEC even = AT(0, j) + 4 * AT(2, j), odd = 2 * AT(1, j) + 8 * AT(3, j);
         a[j] = even + odd;
         b[j] = even - odd;
     }
-    NAME(store_gradient_row)(a, D + 18 * step, step);
-    NAME(store_gradient_row)(b, D + 24 * step, step);
+    D = NAME(store_gradient_row)(a, D, step);
+    D = NAME(store_gradient_row)(b, D, step);
     UNROLL(4)
     for (int j = 0; j < 4; j++)
         a[j] = AT(3, j);
-    NAME(store_gradient_row)(a, D + 30 * step, step);
+    NAME(store_gradient_row)(a, D, step);
 #undef AT
 }
 
