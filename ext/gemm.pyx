@@ -9,6 +9,8 @@ cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from cython.parallel cimport prange
 
+from libc.string cimport memset
+
 from nnx._ext.common cimport (
     _shape, check_dim, check_ndim, check_threads, check_writeable, input_pointer, output_pointer, real, real_type,
 )
@@ -400,7 +402,8 @@ cdef bint _few_rows(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_b
 # -- sums of columns ---------------------------------------------------------------------------------
 
 cdef enum:
-    SUM_ROWS = 256  # rows per partial sum
+    SUM_ROWS = 256       # rows per partial sum, at least
+    SUM_NUMBERS = 16384  # and so many numbers
 
 
 def column_sums(cnp.ndarray a, cnp.ndarray out, int num_threads):
@@ -417,19 +420,19 @@ def column_sums(cnp.ndarray a, cnp.ndarray out, int num_threads):
 
 
 cdef int _column_sums(const real *a, Py_ssize_t rows, Py_ssize_t columns, real *out, int num_threads) except -1:
-    cdef Py_ssize_t blocks = (rows + SUM_ROWS - 1) // SUM_ROWS, b, r, c, first, last
+    cdef const nnx_gemm *kernels = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t height = max(SUM_ROWS, SUM_NUMBERS // max(columns, 1)), b, c
+    cdef Py_ssize_t blocks = (rows + height - 1) // height if columns > 0 else 0
     cdef real *partial = <real *> take_workspace(max(blocks * columns, 1) * sizeof(real))
-    cdef real *sums
     with nogil:
         for b in prange(blocks, num_threads=num_threads, schedule="static"):
-            first = b * SUM_ROWS
-            last = min(first + SUM_ROWS, rows)
-            sums = partial + b * columns
-            for c in range(columns):
-                sums[c] = a[first * columns + c]
-            for r in range(first + 1, last):
-                for c in range(columns):
-                    sums[c] = sums[c] + a[r * columns + c]
+            memset(partial + b * columns, 0, columns * sizeof(real))
+            if real is float:
+                kernels.column_sums_f32(min(height, rows - b * height), columns, a + b * height * columns,
+                                        partial + b * columns)
+            else:
+                kernels.column_sums_f64(min(height, rows - b * height), columns, a + b * height * columns,
+                                        partial + b * columns)
         for c in range(columns):
             out[c] = 0
         for b in range(blocks):

@@ -7,7 +7,7 @@ there are few channels, the gradient of a maximum is scattered instead, by one t
 
 cimport numpy as cnp
 from cython.parallel cimport prange
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 
 from nnx._ext.common cimport (
     check_dim, check_ndim, check_threads, input_pointer, output_pointer, real, real_type,
@@ -53,6 +53,18 @@ cdef extern from "table.h" nogil:
         void (*max_image_backward_f64)(
             const nnx_pool_windows *, const double *, const void *, int, double *
         ) noexcept nogil
+        void (*max_row_squares_f32)(
+            const nnx_pool_windows *, const float *, Py_ssize_t, float *, uint8_t *
+        ) noexcept nogil
+        void (*max_row_squares_f64)(
+            const nnx_pool_windows *, const double *, Py_ssize_t, double *, uint8_t *
+        ) noexcept nogil
+        void (*max_row_squares_backward_f32)(
+            const nnx_pool_windows *, const float *, const uint8_t *, Py_ssize_t, float *
+        ) noexcept nogil
+        void (*max_row_squares_backward_f64)(
+            const nnx_pool_windows *, const double *, const uint8_t *, Py_ssize_t, double *
+        ) noexcept nogil
         void (*mean_row_f32)(
             const nnx_pool_boxes *, const float *, Py_ssize_t, Py_ssize_t, float *
         ) noexcept nogil
@@ -97,13 +109,33 @@ def max_pool(
             _max_pool(&g, <const double *> source, <double *> target, <char *> number, wide, images, num_threads)
 
 
+cdef bint _squares(const nnx_pool_windows *g) noexcept nogil:
+    """Whether the windows are 2x2, beside each other, and whole: the kernels of that name do them."""
+    return (
+        g.kernel[0] == g.stride[0] == 1 and g.kernel[1] == g.stride[1] == 2 and g.kernel[2] == g.stride[2] == 2
+        and g.padding[0] == g.padding[1] == g.padding[2] == 0 and g.dilation[1] == g.dilation[2] == 1
+        and g.out[0] == g.size[0] and 2 * g.out[1] <= g.size[1] and 2 * g.out[2] <= g.size[2]
+    )
+
+
 cdef void _max_pool(
     const nnx_pool_windows *g, const real *x, real *y, char *index, int wide, Py_ssize_t images, int threads
 ) noexcept nogil:
     cdef const nnx_pool *kernels = <const nnx_pool *> table().pool
     cdef Py_ssize_t rows = g.out[0] * g.out[1], row = g.out[2] * g.channels, bytes = 4 if wide else 1
     cdef Py_ssize_t image = g.size[0] * g.size[1] * g.size[2] * g.channels
-    cdef Py_ssize_t r
+    cdef Py_ssize_t r, plane = g.size[1] * g.size[2] * g.channels
+    if _squares(g):
+        for r in prange(images * rows, num_threads=threads, schedule="static"):
+            if real is float:
+                kernels.max_row_squares_f32(
+                    g, x + r // g.out[1] * plane, r % g.out[1], y + r * row, <uint8_t *> index + r * row
+                )
+            else:
+                kernels.max_row_squares_f64(
+                    g, x + r // g.out[1] * plane, r % g.out[1], y + r * row, <uint8_t *> index + r * row
+                )
+        return
     for r in prange(images * rows, num_threads=threads, schedule="static"):
         if real is float:
             kernels.max_row_f32(
@@ -149,7 +181,18 @@ cdef void _max_pool_backward(
     cdef const nnx_pool *kernels = <const nnx_pool *> table().pool
     cdef Py_ssize_t rows = g.size[0] * g.size[1], row = g.size[2] * g.channels, bytes = 4 if wide else 1
     cdef Py_ssize_t image = g.out[0] * g.out[1] * g.out[2] * g.channels
-    cdef Py_ssize_t r, i
+    cdef Py_ssize_t r, i, pooled = g.out[2] * g.channels, plane = g.size[1] * row
+    if _squares(g) and g.out[1] > 0:
+        for r in prange(images * g.out[0] * g.out[1], num_threads=threads, schedule="static"):
+            if real is float:
+                kernels.max_row_squares_backward_f32(
+                    g, gy + r * pooled, <const uint8_t *> index + r * pooled, r % g.out[1], gx + r // g.out[1] * plane
+                )
+            else:
+                kernels.max_row_squares_backward_f64(
+                    g, gy + r * pooled, <const uint8_t *> index + r * pooled, r % g.out[1], gx + r // g.out[1] * plane
+                )
+        return
     if g.channels < FEW:
         for r in prange(images, num_threads=threads, schedule="static"):
             i = r * image

@@ -258,6 +258,33 @@ static void NAME(transpose)(ptrdiff_t rows, ptrdiff_t columns, const REAL *from,
             to[k * ldt + j] = from[k + j * ld];
 }
 
+#ifndef SUM_WIDTH
+#define SUM_WIDTH 64 /* columns of a narrow matrix, folded */
+#endif
+
+/* sums[c] += the sum of column c. Rows of a narrow matrix are folded into wide ones, whose parts are added up at the end. */
+static void NAME(column_sums)(ptrdiff_t rows, ptrdiff_t columns, const REAL *RESTRICT a, REAL *RESTRICT sums)
+{
+    const ptrdiff_t fold = columns < SUM_WIDTH ? SUM_WIDTH / columns : 1;
+    ptrdiff_t r = 0;
+    if (fold > 1) {
+        REAL wide[SUM_WIDTH] = {0};
+        const ptrdiff_t width = fold * columns;
+        for (; r + fold <= rows; r += fold, a += width)
+            for (ptrdiff_t c = 0; c < width; c++)
+                wide[c] += a[c];
+        for (ptrdiff_t k = 0; k < fold; k++)
+            for (ptrdiff_t c = 0; c < columns; c++)
+                sums[c] += wide[k * columns + c];
+    }
+    for (; r + 4 <= rows; r += 4, a += 4 * columns)
+        for (ptrdiff_t c = 0; c < columns; c++)
+            sums[c] += (a[c] + a[columns + c]) + (a[2 * columns + c] + a[3 * columns + c]);
+    for (; r < rows; r++, a += columns)
+        for (ptrdiff_t c = 0; c < columns; c++)
+            sums[c] += a[c];
+}
+
 /* y[r] = x . W[r] + bias[r] for rows W[r] = W + r * ldw of K contiguous numbers: a product with one row, read once. */
 static void NAME(row_dots)(ptrdiff_t rows, ptrdiff_t K, const REAL *W, ptrdiff_t ldw, const REAL *x, const REAL *bias,
                            REAL *y, ptrdiff_t csy)

@@ -206,6 +206,49 @@ static void NAME(max_image_backward)(const struct nnx_pool_windows *g, const REA
                 }
 }
 
+/* Row `oh` of the output of one plane of x for windows of 2x2 that do not overlap, all inside of the plane. Where a pixel has
+ * fewer channels than a vector, whole vectors are read and written as long as the rows go on: what is too much is
+ * written again by the next pixel. */
+static void NAME(max_row_squares)(const struct nnx_pool_windows *g, const REAL *x, ptrdiff_t oh, REAL *y, uint8_t *index)
+{
+    const ptrdiff_t pixel = g->channels, row = g->size[2] * pixel, end = g->out[2] * pixel;
+    const REAL *top = x + 2 * oh * row, *bottom = top + row;
+    ptrdiff_t at = 0;
+#if defined(__GNUC__)
+    if (pixel < POOL_LANES)
+        for (; at + POOL_LANES <= end && 2 * at + pixel + POOL_LANES <= row; at += pixel)
+            NAME(max_square_lanes)(top + 2 * at, bottom + 2 * at, pixel, y + at, index + at);
+#endif
+    for (; at < end; at += pixel) {
+#define MAX_SQUARE(function, c) function(top + 2 * at + (c), bottom + 2 * at + (c), pixel, y + at + (c), index + at + (c))
+        POOL_CHANNELS(pixel, 1, max_square, MAX_SQUARE);
+#undef MAX_SQUARE
+    }
+}
+
+/* The rows of the plane's gradient that belong to row `oh` of gy, and with the last of them the rows that no window has. */
+static void NAME(max_row_squares_backward)(const struct nnx_pool_windows *g, const REAL *gy, const uint8_t *index,
+                                           ptrdiff_t oh, REAL *gx)
+{
+    const ptrdiff_t pixel = g->channels, row = g->size[2] * pixel, end = g->out[2] * pixel;
+    const ptrdiff_t below = oh + 1 == g->out[1] ? g->size[1] - 2 * g->out[1] : 0;
+    REAL *top = gx + 2 * oh * row, *bottom = top + row;
+    ptrdiff_t at = 0;
+#if defined(__GNUC__)
+    if (pixel < POOL_LANES)
+        for (; at + POOL_LANES <= end && 2 * at + pixel + POOL_LANES <= row; at += pixel)
+            NAME(max_square_backward_lanes)(gy + at, index + at, pixel, top + 2 * at, bottom + 2 * at);
+#endif
+    for (; at < end; at += pixel) {
+#define MAX_SQUARE(function, c) function(gy + at + (c), index + at + (c), pixel, top + 2 * at + (c), bottom + 2 * at + (c))
+        POOL_CHANNELS(pixel, 1, max_square_backward, MAX_SQUARE);
+#undef MAX_SQUARE
+    }
+    memset(top + 2 * end, 0, (size_t)(row - 2 * end) * sizeof(REAL));
+    memset(bottom + 2 * end, 0, (size_t)(row - 2 * end) * sizeof(REAL));
+    memset(bottom + row, 0, (size_t)(below * row) * sizeof(REAL));
+}
+
 /* -- mean and sum -------------------------------------------------------------------------------------------------- */
 
 /* Row (od, oh) of the output of the image x. */

@@ -71,3 +71,36 @@ POOL_INLINE void BLOCK(share)(const REAL *gy, REAL divisor, ptrdiff_t start, ptr
             p[u] += part[u];
     }
 }
+
+/* One output of windows of 2x2 that do not overlap: `top` and `bottom` are its pixels' first rows of channels. As
+ * max_window does it, tap by tap. */
+POOL_INLINE void BLOCK(max_square)(const REAL *top, const REAL *bottom, ptrdiff_t pixel, REAL *y, uint8_t *index)
+{
+    const VEC(v) *taps[4] = {(const VEC(v) *)top, (const VEC(v) *)(top + pixel), (const VEC(v) *)bottom,
+                             (const VEC(v) *)(bottom + pixel)};
+    for (int u = 0; u < VECTORS; u++) {
+        VEC(v) best = taps[0][u];
+        VEC(m) where = {0};
+        for (int tap = 1; tap < 4; tap++) {
+            const VEC(v) value = taps[tap][u];
+            const VEC(m) better = MASK((value > best) | (value != value));
+            best = SELECT(better, value, best);
+            where = (((VEC(m)){0} + (BITS)tap) & better) | (where & ~better);
+        }
+        ((VEC(v) *)y)[u] = best;
+        ((VEC(b) *)index)[u] = CONVERT(where, VEC(b));
+    }
+}
+
+/* Its gradient goes to the pixel that was the largest, and 0 to the three others. */
+POOL_INLINE void BLOCK(max_square_backward)(const REAL *gy, const uint8_t *index, ptrdiff_t pixel, REAL *top,
+                                            REAL *bottom)
+{
+    VEC(v) *taps[4] = {(VEC(v) *)top, (VEC(v) *)(top + pixel), (VEC(v) *)bottom, (VEC(v) *)(bottom + pixel)};
+    for (int u = 0; u < VECTORS; u++) {
+        const VEC(m) where = CONVERT(((const VEC(b) *)index)[u], VEC(m));
+        const VEC(v) g = ((const VEC(v) *)gy)[u];
+        for (int tap = 0; tap < 4; tap++)
+            taps[tap][u] = SELECT(MASK(where == (BITS)tap), g, (VEC(v)){0});
+    }
+}

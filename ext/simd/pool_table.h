@@ -22,6 +22,10 @@ struct nnx_pool_boxes {
        REAL *gx)) \
     X(void, max_image_backward, \
       (const struct nnx_pool_windows *g, const REAL *gy, const void *index, int wide, REAL *gx)) \
+    X(void, max_row_squares, \
+      (const struct nnx_pool_windows *g, const REAL *x, ptrdiff_t oh, REAL *y, uint8_t *index)) \
+    X(void, max_row_squares_backward, \
+      (const struct nnx_pool_windows *g, const REAL *gy, const uint8_t *index, ptrdiff_t oh, REAL *gx)) \
     X(void, mean_row, (const struct nnx_pool_boxes *g, const REAL *x, ptrdiff_t od, ptrdiff_t oh, REAL *y)) \
     X(void, mean_row_backward, \
       (const struct nnx_pool_boxes *g, const REAL *gy, ptrdiff_t d, ptrdiff_t h, REAL *gx))

@@ -16,6 +16,8 @@ cdef extern from "table.h" nogil:
         void (*gemm_f64)(Py_ssize_t M, Py_ssize_t N, Py_ssize_t K, const double *A, Py_ssize_t rsa, Py_ssize_t csa,
                          const double *packed, Py_ssize_t panel_rows, double *C, Py_ssize_t rsc, Py_ssize_t csc,
                          int accumulate, const double *column_bias, const double *row_bias) noexcept nogil
+        void (*column_sums_f32)(Py_ssize_t rows, Py_ssize_t columns, const float *a, float *sums) noexcept nogil
+        void (*column_sums_f64)(Py_ssize_t rows, Py_ssize_t columns, const double *a, double *sums) noexcept nogil
         void (*row_dots_f32)(Py_ssize_t rows, Py_ssize_t K, const float *W, Py_ssize_t ldw, const float *x,
                              const float *bias, float *y, Py_ssize_t csy) noexcept nogil
         void (*row_dots_f64)(Py_ssize_t rows, Py_ssize_t K, const double *W, Py_ssize_t ldw, const double *x,
