@@ -53,6 +53,11 @@ cdef enum:
     CHANNEL_BLOCK = 64         # channels of one task of the weight gradient, at most
     TASK_BYTES = 262144        # of the partial gradient that a task adds to, about: it stays in the second-level cache
     TASKS = 8                  # without cutting the pixels into chunks, so many tasks are enough
+    MANY_BYTES = 131072        # of a group's weight gradient: from here on it is computed in slabs of pixels
+    SLAB_BYTES = 4194304       # packed columns of a slab, about
+    SLAB_STEP = 48             # pixels that are gathered at a time for it
+    SLAB_FILTERS = 48          # of one task
+    SLAB_PANELS = 16           # of columns of one task
     MAX_TAPS = 4096            # taps per axis
     LARGEST = 1 << 30          # stride, padding, dilation: products with positions stay far from overflow
 
@@ -534,6 +539,11 @@ cdef int _weight_grad(real *gw, Image X, Image W, Image Y, Geometry g, Py_ssize_
     cdef Py_ssize_t *offsets = <Py_ssize_t *> take_workspace(3 * MAX_TAPS * sizeof(Py_ssize_t))
     _input_view(&v, &X, &W, &Y, &g, offsets)
     cdef Py_ssize_t rows = _rows(&v, Y.images), size = T * C * F
+    if not depthwise and size * <Py_ssize_t> sizeof(real) >= MANY_BYTES:
+        try:
+            return _weight_grad_slabs[real](gw, &v, X, W, Y, groups, num_threads)
+        finally:
+            give_workspace(offsets)
     cdef Py_ssize_t fit = TASK_BYTES // (max(T * F, 1) * <Py_ssize_t> sizeof(real)) // 16 * 16
     cdef Py_ssize_t block = C if depthwise else min(C, max(min(fit, CHANNEL_BLOCK), 16))
     cdef Py_ssize_t blocks = (C + block - 1) // block
@@ -579,6 +589,84 @@ cdef int _weight_grad(real *gw, Image X, Image W, Image Y, Geometry g, Py_ssize_
         give_workspace(buffer)
         give_workspace(partial)
         give_workspace(offsets)
+    return 0
+
+
+cdef int _weight_grad_slabs(real *gw, nnx_view *v, Image X, Image W, Image Y, Py_ssize_t groups,
+                            int num_threads) except -1:
+    """The gradient of many weights: there is one of it, whose blocks the threads share out.
+
+    Pixels are taken in slabs: all threads gather and pack the slab's columns, then add its products to their blocks.
+    """
+    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
+    cdef const nnx_conv *conv = <const nnx_conv *> table().conv
+    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
+    cdef Py_ssize_t T = W.size[0] * W.size[1] * W.size[2], C = W.channels, F = W.images // groups, K = T * C
+    cdef Py_ssize_t rows = _rows(v, Y.images), width = (K + panel - 1) // panel * panel
+    cdef Py_ssize_t slab = max(SLAB_BYTES // (K * <Py_ssize_t> sizeof(real)) // SLAB_STEP, 1) * SLAB_STEP
+    cdef Py_ssize_t block = SLAB_PANELS * panel, across = (K + block - 1) // block
+    cdef Py_ssize_t tasks = (F + SLAB_FILTERS - 1) // SLAB_FILTERS * across
+    cdef Py_ssize_t group, start, count, steps, i, n, k, task, f, t, c, at
+    cdef real *sums = NULL
+    cdef real *packed = NULL
+    cdef real *buffer = NULL
+    cdef real *mine
+    cdef const real *x
+    cdef const real *gy
+    slab = min(slab, (rows + SLAB_STEP - 1) // SLAB_STEP * SLAB_STEP)
+    v.channels = C
+    try:
+        sums = <real *> take_workspace(F * K * sizeof(real))
+        packed = <real *> take_workspace(slab * width * sizeof(real))
+        buffer = <real *> take_workspace(num_threads * SLAB_STEP * K * sizeof(real))
+        for group in range(groups):
+            x = <real *> X.data + group * C * X.channel
+            gy = <real *> Y.data + group * F
+            if rows == 0:
+                memset(sums, 0, F * K * sizeof(real))
+            start = 0
+            with nogil:
+                while start < rows:
+                    count = min(slab, rows - start)
+                    steps = (count + SLAB_STEP - 1) // SLAB_STEP
+                    for i in prange(steps, num_threads=num_threads, schedule="static"):
+                        mine = buffer + threadid() * SLAB_STEP * K
+                        n = min(SLAB_STEP, count - i * SLAB_STEP)
+                        if real is float:
+                            conv.gather_f32(v, x, start + i * SLAB_STEP, n, mine)
+                        else:
+                            conv.gather_f64(v, x, start + i * SLAB_STEP, n, mine)
+                        k = 0
+                        while k < K:
+                            if real is float:
+                                gemm.pack_f32(n, min(panel, K - k), mine + k, K, 1,
+                                              packed + k * count + i * SLAB_STEP * panel)
+                            else:
+                                gemm.pack_f64(n, min(panel, K - k), mine + k, K, 1,
+                                              packed + k * count + i * SLAB_STEP * panel)
+                            k = k + panel
+                    for task in prange(tasks, num_threads=num_threads, schedule="dynamic"):
+                        f = task // across * SLAB_FILTERS
+                        k = task % across * block
+                        if real is float:
+                            gemm.gemm_f32(min(SLAB_FILTERS, F - f), min(block, K - k), count,
+                                          gy + start * Y.channels + f, 1, Y.channels, packed + k * count, count,
+                                          sums + f * K + k, K, 1, start > 0, NULL, NULL)
+                        else:
+                            gemm.gemm_f64(min(SLAB_FILTERS, F - f), min(block, K - k), count,
+                                          gy + start * Y.channels + f, 1, Y.channels, packed + k * count, count,
+                                          sums + f * K + k, K, 1, start > 0, NULL, NULL)
+                    start = start + slab
+                for f in prange(F, num_threads=num_threads, schedule="static"):
+                    for t in range(T):
+                        at = ((group * F + f) * W.image + t // W.size[2] // W.size[1] * W.stride[0]
+                              + t // W.size[2] % W.size[1] * W.stride[1] + t % W.size[2] * W.stride[2])
+                        for c in range(C):
+                            gw[at + c * W.channel] = sums[(f * T + t) * C + c]
+    finally:
+        give_workspace(buffer)
+        give_workspace(packed)
+        give_workspace(sums)
     return 0
 
 

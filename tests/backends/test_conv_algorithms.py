@@ -34,6 +34,33 @@ SHAPES = {
 }
 
 
+def test_gradients_of_many_weights_over_few_pixels():
+    """Each of the ways in which a weight gradient is shared out among threads; the same bits for any number of them."""
+    rng = np.random.default_rng(0)
+    for gy_shape, w_shape, size, stride, how, dtype in [
+        ((2, 64, 3, 3), (64, 70, 3, 3), (6, 6), 2, "columns", np.float32),  # slabs of pixels
+        ((2, 64, 3, 3), (64, 70, 3, 3), (6, 6), 2, "columns", np.float64),
+        ((3, 64, 9, 9), (64, 60, 3, 3), (18, 18), 2, "columns", np.float32),
+        ((50, 64, 9, 9), (64, 60, 3, 3), (18, 18), 2, "direct", np.float32),
+        ((3, 24, 9, 11), (24, 20, 3, 3), (9, 11), 1, "winograd", np.float32),  # chunks of tiles
+        ((3, 70, 9, 11), (70, 75, 3, 3), (9, 11), 1, "winograd", np.float32),  # matrices of one gradient
+        ((40, 70, 9, 11), (70, 75, 3, 3), (9, 11), 1, "winograd", np.float32),  # several slabs of tiles
+    ]:
+        gy = rng.standard_normal(gy_shape).astype(dtype)
+        x = rng.standard_normal((gy_shape[0], w_shape[1], *size)).astype(dtype)
+        geometry = ((stride, stride), ((1, 1), (1, 1)), (1, 1), 1)
+        chosen = dispatch._weight_algorithm(gy_shape, w_shape, (stride, stride), (1, 1), (1, 1), 1, dtype == np.float32)
+        assert chosen == how
+        expected = BASE.conv_weight_grad(gy.astype(np.float64), x.astype(np.float64), w_shape, *geometry)
+        bits = set()
+        for threads in (1, 2, 3):
+            nnx.set_num_threads(threads)
+            gw = CPU.conv_weight_grad(gy, x, w_shape, *geometry)
+            nnx.testing.assert_close(gw.astype(np.float64), expected, 3e-5 if dtype == np.float32 else 1e-12)
+            bits.add(gw.tobytes())
+        assert len(bits) == 1
+
+
 def spread(value, n):
     return value if isinstance(value, tuple) else (value,) * n
 

@@ -7,7 +7,7 @@ Which of them runs is decided by shape; the rules were measured (benchmarks/NOTE
 * `_suits_direct`: images of one or two dimensions whose filters stay in the cache: every number is read where it lies;
 * `_is_product`: many filters of one tap are a product of matrices;
 * everything else gathers tiles of the column matrix: three dimensions, very large filters, data gradients of groups
-  with a stride.
+  with a stride, gradients of many weights over few pixels.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from nnx.backends.cpu.gemm import column_sums
 _FEW_CHANNELS = 4  # up to here the kernels read channels-first images as fast as they would copy them
 
 _WINOGRAD_CHANNELS = 16  # in and out; below, the transforms cost more than they save
+_MANY_WEIGHTS = 32768  # and more of them than
+_WEIGHTS_PER_PIXEL = 10  # have a gradient that is computed from columns, without partial gradients
 _WINOGRAD_PIXELS = 128  # of the batch, at least; more where there are many filters
 
 _PRODUCT_WEIGHTS = 65536  # of filters with one tap; below, tiles of pixels stay in the cache
@@ -131,7 +133,7 @@ class ConvKernels:
         gw = empty(tuple(w_shape), gy.dtype)
         low = tuple([p[0] for p in padding])
         threads = _threads(gy, gw)
-        how = _algorithm(gy.shape, tuple(w_shape), stride, low, dilation, groups, _fast(gy))
+        how = _weight_algorithm(gy.shape, tuple(w_shape), stride, low, dilation, groups, _fast(gy))
         if how == "winograd":
             _winograd.weight_grad(channels_last(gy), channels_last(x), gw, low, threads)
         elif how == "direct":
@@ -176,6 +178,18 @@ def _backward_algorithm(
     ):
         return "turned"
     return "scattered" if groups == 1 else "columns"
+
+
+@lru_cache(1024)
+def _weight_algorithm(
+    gy_shape: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int, fast: bool
+) -> str:
+    """What runs for the weight gradient: as `_algorithm` says, but columns where there are many weights for few pixels,
+    because the direct kernel has a partial gradient for each band."""
+    how = _algorithm(gy_shape, w_shape, stride, low, dilation, groups, fast)
+    weights, pixels = math.prod(w_shape), gy_shape[0] * math.prod(gy_shape[2:])
+    many = groups == 1 and weights >= _MANY_WEIGHTS and weights > _WEIGHTS_PER_PIXEL * pixels
+    return "columns" if how == "direct" and many else how
 
 
 def _border(w_shape: Sizes, low: Sizes, dilation: Sizes) -> Sizes:
