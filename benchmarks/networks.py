@@ -1,4 +1,4 @@
-"""The reference networks against PyTorch: ``python -m benchmarks.networks [name ...] [--compile] [--write FILE]``.
+"""The reference networks against PyTorch: ``python -m benchmarks.networks [name ...] [--compile] [--write FILE] [--plot FILE]``.
 
 Every side runs in this process, in alternating blocks of rounds, with the same weights and data; that outputs and
 losses agree is asserted first. The ratio is the best of PyTorch's eager layouts over nnx: above 1 nnx is faster.
@@ -73,7 +73,22 @@ def row(name: str, what: str, seconds: dict[str, float]) -> tuple[str, float]:
     return f"| {name} | {what} | " + " | ".join(cells) + " |", ratio
 
 
-def table(names: list[str], compiled: bool) -> str:
+def draw(ratios: dict[str, list[float]], names: list[str], path: str) -> None:
+    """The ratios as bars, with matplotlib."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for i, (what, values) in enumerate(ratios.items()):
+        axes.bar([k + 0.27 * (i - 1) for k in range(len(names))], values, 0.25, label=what)
+    axes.axhline(1, color="black", linewidth=1)
+    axes.set_xticks(range(len(names)), [f"{name} {BATCH[name]}" for name in names])
+    axes.set_ylabel("time of PyTorch / time of nnx")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def table(names: list[str], compiled: bool, plot: str | None = None) -> str:
     import torch
 
     from nnx.config import config
@@ -104,6 +119,8 @@ def table(names: list[str], compiled: bool) -> str:
             ratios[what].append(ratio)
             lines.append(line)
             print(line, flush=True)
+    if plot:
+        draw(ratios, names, plot)
     lines.append("")
     for what, values in ratios.items():
         lines.append(f"Geometric mean, {what}: {math.exp(statistics.fmean(map(math.log, values))):.2f}.")
@@ -115,11 +132,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="name", help=f"any of {', '.join(BATCH)}")
     parser.add_argument("--compile", action="store_true", help="time torch.compile too")
     parser.add_argument("--write", metavar="FILE", help="also write the table to this file")
+    parser.add_argument("--plot", metavar="FILE", help="draw the ratios (needs matplotlib)")
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(BATCH))
     if unknown:
         parser.error(f"expected names among {', '.join(BATCH)}, got {', '.join(unknown)}")
-    text = table(options.names or list(BATCH), options.compile)
+    text = table(options.names or list(BATCH), options.compile, options.plot)
     print("\n" + text)
     if options.write:
         Path(options.write).write_text("# nnx against PyTorch\n\n" + text + "\n")

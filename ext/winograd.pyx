@@ -55,8 +55,8 @@ cdef enum:
     CHUNKS = 8                 # partial weight gradients, at most
     CHUNK_TILES = 64           # of a partial gradient, at least: below, adding them up costs more than it saves
     MANY_BYTES = 524288        # of one gradient dU: from here on threads share its matrices instead
-    LEAST_SLAB_BYTES = 4194304 # transformed patches and gradients of the tiles that are summed at once then:
-    MOST_SLAB_BYTES = 33554432 # half of dU, within these limits
+    LEAST_SLAB_BYTES = 4194304  # transformed patches and gradients of the tiles that are summed at once then:
+    MOST_SLAB_BYTES = 33554432  # half of dU, within these limits
     SLAB_ROWS = 96             # of dU that one thread computes
 
 

@@ -173,7 +173,7 @@ static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptr
             const REAL *a = A + m * rsa + k * csa;
             ptrdiff_t lda = by_columns ? csa : rsa;
             /* columns far apart touch a cache line per number row, and rows a power of two apart share their cache sets */
-            if (by_columns && lda > 2 * ROWS && N > 2 * PANEL) {
+            if (by_columns && lda > 2 * ROWS && (N > 2 * PANEL || lda > 4 * PANEL)) {
                 for (ptrdiff_t d = 0; d < depth; d++)
                     for (int i = 0; i < rows; i++)
                         strip[d * ROWS + i] = a[d * lda + i];
