@@ -1,4 +1,4 @@
-"""The reference networks against PyTorch: ``python -m benchmarks.networks [name ...] [--compile] [--write FILE] [--plot FILE]``.
+"""The reference networks against PyTorch: ``python -m benchmarks.networks [name ...] [--compile] [--write FILE]``.
 
 Every side runs in this process, in alternating blocks of rounds, with the same weights and data; that outputs and
 losses agree is asserted first. The ratio is the best of PyTorch's eager layouts over nnx: above 1 nnx is faster.

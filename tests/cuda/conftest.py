@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # `standin` and `emulator`
+sys.path.append(str(Path(__file__).parent))  # `standin` and `emulator`
 
 
 def _forget() -> None:
