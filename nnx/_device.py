@@ -41,6 +41,11 @@ def is_writeable(array: Any) -> bool:
     return getattr(array.flags, "writeable", True)
 
 
+def empty_like(array: Any) -> Any:
+    """An uninitialised array in the memory layout of `array` and where it is; never of a subclass of NumPy's."""
+    return np.empty_like(array, subok=False) if isinstance(array, np.ndarray) else np.empty_like(array)
+
+
 def to_host(value: Any) -> np.ndarray:
     """The array in the CPU's memory: itself, or a copy of what a device holds."""
     return move(value, CPU) if is_device_array(value) else np.asarray(value)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx._device import as_array
+from nnx._device import as_array, empty_like
 from nnx.backends import backend_of
 
 LARGE_SUM = 16384  # numbers from which the backend adds faster than NumPy
@@ -275,7 +275,7 @@ def _accumulate(leaf: Any, g: Any, shared: bool) -> None:
             return
         g = as_array(leaf.grad + g)
     elif shared:
-        own_copy = backend_of(leaf.data).xp.empty_like(leaf.data)  # in the layout of the leaf
+        own_copy = empty_like(leaf.data)
         own_copy[...] = g
         g = own_copy
     leaf.grad = g

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.backends import Backend, backend_of
+from nnx.backends import Backend
 from nnx.optim.optimizer import Batch, Optimizer, check_flags, check_real, only_default
 
 
@@ -68,7 +68,7 @@ class Adagrad(Optimizer):
         return ("sum",)
 
     def _initial(self, group: dict[str, Any], name: str, p: np.ndarray) -> np.ndarray:
-        return backend_of(p).xp.full_like(p, group["initial_accumulator_value"])
+        return self._filled(p, group["initial_accumulator_value"])
 
     def _update(self, backend: Backend, batch: Batch) -> None:
         s = batch.settings

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx import _check
-from nnx._device import as_array, device_of, is_array, is_writeable, move
+from nnx._device import as_array, device_of, empty_like, is_array, is_writeable, move
 from nnx.autograd import Tensor
 from nnx.backends import Backend, backend_of
 from nnx.optim._params import call_closure, gradient_of, writeable
@@ -71,7 +71,13 @@ class Optimizer:
 
     def _initial(self, group: dict[str, Any], name: str, p: np.ndarray) -> np.ndarray:
         """A fresh accumulator, in the parameter's memory layout."""
-        return backend_of(p).xp.zeros_like(p)
+        return self._filled(p, 0.0)
+
+    def _filled(self, p: Any, value: float) -> Any:
+        """An array of one number, in the parameter's memory layout and where it is."""
+        a = empty_like(p)
+        a[...] = value
+        return a
 
     def _check_group(self, owner: str, group: dict[str, Any]) -> None:
         """Check the group's hyper-parameters and turn them into plain numbers, in place."""

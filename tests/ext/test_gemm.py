@@ -101,8 +101,11 @@ def test_nan_and_infinity_pass(level):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 0), (255, 7), (257, 33), (1000, 2)])
-def test_column_sums(rng, shape, dtype):
+@pytest.mark.parametrize(
+    "shape",
+    [(0, 3), (1, 1), (5, 0), (255, 7), (257, 33), (1000, 2), (6001, 6), (17000, 1), (259, 63), (259, 64), (515, 130)],
+)
+def test_column_sums(level, rng, shape, dtype):
     a = rng.standard_normal(shape).astype(dtype)
     results = []
     for threads in (1, 2, 3):

@@ -116,6 +116,24 @@ def test_normalize_backward(level, shape, dtype, from_batch, rng):
 
 
 @each_dtype
+@each_matrix
+def test_normalize_backward_behind_a_positive_part(level, shape, dtype, rng):
+    """The same bits as of a gradient that was masked before; NaN lets it pass."""
+    rows, columns = shape
+    x, gy, y = rng.standard_normal((3, *shape)).astype(dtype)
+    y[rng.random(shape) < 0.2] = 0
+    y[rng.random(shape) < 0.1] = np.nan
+    mean, w = rng.standard_normal((2, columns)).astype(dtype)
+    rstd = rng.uniform(0.5, 2, columns).astype(dtype)
+    results = []
+    for gradient, positive in ((np.where(y <= 0, 0, gy).astype(dtype), None), (gy, y)):
+        gx, gw, gb = np.full(shape, 7, dtype), np.full(columns, 7, dtype), np.full(columns, 7, dtype)
+        norm.normalize_backward(gradient, x, gx, mean, rstd, w, gw, gb, True, 2, positive)
+        results.append((gx.tobytes(), gw.tobytes(), gb.tobytes()))
+    assert results[0] == results[1]
+
+
+@each_dtype
 def test_same_bits_for_any_number_of_threads(level, dtype, rng):
     for shape in MATRICES:
         x, gy = rng.standard_normal((2, *shape)).astype(dtype)
@@ -240,6 +258,10 @@ def frozen(a):
          "normalize_backward: expected gy with 12 elements"),
         (lambda: norm.normalize_backward(X, X, None, V, V, None, np.ones(2), None, True, 1), ValueError,
          "normalize_backward: expected gw with 3 elements"),
+        (lambda: norm.normalize_backward(X, X, X.copy(), V, V, None, None, None, True, 1, X[:2]), ValueError,
+         "normalize_backward: expected y with 12 elements"),
+        (lambda: norm.normalize_backward(X, X, X.copy(), V, V, None, None, None, False, 1, X), ValueError,
+         "normalize_backward: expected y only with from_batch, got it without"),
         (lambda: norm.row_norm(X, X, np.ones((3, 3)), None, V, V, V, 1e-5, 1), ValueError,
          r"row_norm: expected weight and bias of shape \(P, 3\) where P divides 4, got \(3, 3\)"),
         (lambda: norm.row_norm(X, X, np.ones((0, 3)), None, V, V, V, 1e-5, 1), ValueError, "where P divides 4"),

@@ -58,6 +58,26 @@ def test_max_pool(level, dims, dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(2, 2), (5, 7), (4, 38), (9, 3), (28, 28), (3, 4, 5)], ids=str)
+def test_squares(level, sizes, dtype, rng):
+    """Windows of 2x2 beside each other, which have kernels of their own; rows and columns may be left over."""
+    window = (1,) * (len(sizes) - 2) + (2, 2)
+    none, ones = (0,) * len(sizes), (1,) * len(sizes)
+    for channels in CHANNELS:
+        x = values(rng, (2, channels, *sizes), dtype)
+        y, index = CPU.max_pool(x, window, window, none, ones, False)
+        expected, positions = BASE.max_pool(x, window, window, none, ones, False)
+        np.testing.assert_array_equal(y, expected)
+        np.testing.assert_array_equal(index, positions)
+        gy = values(rng, y.shape, dtype)
+        index[0, 0, ..., 0] = 200  # no window has so many numbers: nothing is added
+        gx = CPU.max_pool_backward(gy, index, x.shape, window, window, none, ones)
+        index[0, 0, ..., 0] = 0
+        gy[0, 0, ..., 0] = 0
+        np.testing.assert_array_equal(gx, BASE.max_pool_backward(gy, index, x.shape, window, window, none, ones))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_avg_pool(level, dims, dtype, rng):
     for channels in CHANNELS:
