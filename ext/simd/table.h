@@ -26,6 +26,7 @@
 #include "optim_table.h"
 #include "pool_table.h"
 #include "recurrent_table.h"
+#include "spread_table.h"
 #include "winograd_table.h"
 
 #define NNX_FAMILIES(F) \
@@ -39,6 +40,7 @@
     F(optim) \
     F(pool) \
     F(recurrent) \
+    F(spread) \
     F(winograd)
 
 /* struct nnx_activation { void (*relu_f32)(const float *, ...); ... void (*relu_f64)(const double *, ...); ... }; */

@@ -17,6 +17,7 @@ cdef extern from "table.h" nogil:
         const void *optim
         const void *pool
         const void *recurrent
+        const void *spread
         const void *winograd
 
 # The tables of the level in use. Ask once per operation: force_level() may change the answer.

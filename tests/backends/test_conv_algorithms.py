@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import nnx
+from nnx._ext import simd
+from nnx._ext import spread as spread_kernels
 from nnx.backends.base import Backend
 from nnx.backends.cpu import CPUBackend
 from nnx.backends.cpu import conv as dispatch
@@ -17,7 +19,13 @@ SHAPES = {
     "winograd": ((2, 16, 9, 11), (17, 16, 3, 3), 1, 1, 1, 1, "winograd", "winograd"),
     "winograd-few-pixels": ((1, 16, 5, 5), (17, 16, 3, 3), 1, 1, 1, 1, "direct", "turned"),
     "winograd-many-filters": ((1, 256, 16, 16), (256, 256, 3, 3), 1, 1, 1, 1, "columns", "columns"),
-    "few-channels": ((3, 1, 12, 12), (6, 1, 5, 5), 1, 2, 1, 1, "direct", "scattered"),
+    "few-channels": ((3, 1, 12, 12), (16, 1, 5, 5), 1, 2, 1, 1, "direct", "scattered"),
+    "few-filters": ((3, 3, 12, 12), (1, 3, 5, 5), 1, 2, 1, 1, "spread", "scattered"),
+    "few-filters-of-two-rows": ((3, 3, 12, 12), (1, 3, 2, 5), 1, 1, 1, 1, "direct", "scattered"),
+    "few-filters-stride": ((3, 3, 12, 12), (1, 3, 3, 3), 2, 1, 1, 1, "direct", "scattered"),
+    "few-filters-dilation": ((3, 3, 12, 12), (1, 3, 3, 3), 1, 1, 2, 1, "direct", "scattered"),
+    "few-filters-far-padding": ((3, 3, 5, 5), (1, 3, 3, 3), 1, 3, 1, 1, "direct", "scattered"),
+    "few-filters-long-rows": ((1, 40, 3, 400), (1, 40, 3, 3), 1, 1, 1, 1, "direct", "turned"),
     "stride": ((2, 16, 9, 9), (32, 16, 3, 3), 2, 1, 1, 1, "direct", "scattered"),
     "turned": ((2, 20, 9, 9), (8, 20, 5, 5), 1, 2, 1, 1, "direct", "turned"),
     "padding-beyond-the-filter": ((2, 20, 5, 5), (8, 20, 2, 2), 1, 2, 1, 1, "direct", "scattered"),
@@ -82,7 +90,8 @@ def test_algorithms(name, dtype):
         chosen = ("product", "product")
     else:
         how = (w_shape, stride, low, dilation, groups, dtype == np.float32)
-        chosen = dispatch._algorithm(y.shape, *how), dispatch._backward_algorithm(x_shape, *how)
+        chosen = dispatch._algorithm(y.shape, *how, 1), dispatch._backward_algorithm(x_shape, *how)
+        assert dispatch._weight_algorithm(y.shape, *how, 1) == chosen[0]
     if dtype == np.float32 or "winograd" not in (forward, backward):
         assert chosen == (forward, backward)
     scale = 1e-5 if dtype == np.float32 else 1e-12  # of numbers around 1; Winograd's error is below 1e-4
@@ -105,6 +114,16 @@ def test_algorithms(name, dtype):
         ):
             assert actual.shape == expected.shape
             np.testing.assert_allclose(actual, expected, rtol=0, atol=scale * np.abs(expected).max())
+
+
+def test_how_many_filters_are_few_depends_on_the_level():
+    shapes = (2, 6, 28, 28), (6, 1, 5, 5), (1, 1), (2, 2), (1, 1), 1, True
+    assert dispatch._algorithm(*shapes, 6) == "spread" and dispatch._algorithm(*shapes, 5) == "direct"
+    previous = simd.level()
+    for level in simd.supported_levels():
+        simd.force_level(level)
+        assert dispatch._few(np.ones(1, np.float32)) == spread_kernels.most_filters(4)
+    simd.force_level(previous)
 
 
 def test_high_precision_sums_directly():

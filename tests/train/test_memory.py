@@ -60,7 +60,8 @@ def test_a_steady_training_step_touches_no_fresh_pages():
 
 
 SHAPES = {
-    "direct": ((3, 16, 16), (8, 3, 5, 5), 1),
+    "direct": ((3, 16, 16), (16, 3, 5, 5), 1),
+    "spread": ((3, 16, 16), (2, 3, 5, 5), 1),
     "winograd": ((16, 16, 16), (16, 16, 3, 3), 1),
     "columns": ((16, 16, 16), (16, 8, 3, 3), 2),
     "depthwise": ((32, 16, 16), (32, 1, 3, 3), 32),

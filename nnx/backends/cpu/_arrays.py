@@ -61,10 +61,16 @@ def like(a: np.ndarray, ref: np.ndarray) -> np.ndarray:
         return a
     for n, s, t in zip(a.shape, a.strides, ref.strides, strict=True):
         if n != 1 and s != t:
-            out = empty_like(ref, a.dtype)
-            out[...] = a
-            return out
-    return a
+            break
+    else:
+        return a
+    if ref.flags.c_contiguous:
+        return contiguous(a)
+    if 3 <= a.ndim <= 5 and nhwc(ref).flags.c_contiguous:
+        return channels_last(a)
+    out = empty_like(ref, a.dtype)
+    out[...] = a
+    return out
 
 
 def nhwc(a: np.ndarray) -> np.ndarray:

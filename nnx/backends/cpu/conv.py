@@ -1,9 +1,10 @@
-"""Convolution by ext/winograd.pyx, ext/direct.pyx and ext/conv.pyx: channels-last in memory.
+"""Convolution by ext/winograd.pyx, ext/spread.pyx, ext/direct.pyx and ext/conv.pyx: channels-last in memory.
 
 Which of them runs is decided by shape; the rules were measured (benchmarks/NOTES.md):
 
 * `_suits_winograd`: Winograd's F(4x4, 3x3) for 3x3 filters with stride 1 and enough channels, in float32, unless
   `nnx.set_conv_precision("high")`;
+* `_suits_spread`: so few filters that most of a vector's lanes would be idle: lanes are pixels times filters;
 * `_suits_direct`: images of one or two dimensions whose filters stay in the cache: every number is read where it lies;
 * `_is_product`: many filters of one tap are a product of matrices;
 * everything else gathers tiles of the column matrix: three dimensions, very large filters, data gradients of groups
@@ -21,6 +22,7 @@ import numpy as np
 from nnx._ext import conv as _conv
 from nnx._ext import direct as _direct
 from nnx._ext import gemm as _gemm
+from nnx._ext import spread as _spread
 from nnx._ext import winograd as _winograd
 from nnx._ext.memory import empty
 from nnx.backends import precision
@@ -41,6 +43,9 @@ _WINOGRAD_CHANNELS = 16  # in and out; below, the transforms cost more than they
 _MANY_WEIGHTS = 32768  # and more of them than
 _WEIGHTS_PER_PIXEL = 10  # have a gradient that is computed from columns, without partial gradients
 _WINOGRAD_PIXELS = 128  # of the batch, at least; more where there are many filters
+
+_SPREAD_ROWS = (3, 5, 7)  # of a filter, for which there are kernels
+_SPREAD_NUMBERS = 131072  # of the rows that are in work at once: half of the second-level cache
 
 _PRODUCT_WEIGHTS = 65536  # of filters with one tap; below, tiles of pixels stay in the cache
 _DIRECT_WEIGHTS = 131072  # numbers; beyond, the filters fall out of the cache between two rows of an image
@@ -71,9 +76,11 @@ class ConvKernels:
             return relu_in_place(y) if relu else y
         y = empty_channels_last(y_shape, x.dtype)
         threads = _threads(y, w)
-        how = _algorithm(y_shape, w.shape, stride, low, dilation, groups, _fast(x))
+        how = _algorithm(y_shape, w.shape, stride, low, dilation, groups, _fast(x), _few(x))
         if how == "winograd":
             _winograd.forward(channels_last(x), _whole(w), _bias(b), y, low, relu, threads)
+        elif how == "spread":
+            _spread.forward(_source(x), _whole(w), _bias(b), y, low, relu, threads)
         elif how == "direct":
             _direct.forward(_source(x), _whole(w), _bias(b), y, stride, low, dilation, groups, relu, threads)
         else:
@@ -133,9 +140,11 @@ class ConvKernels:
         gw = empty(tuple(w_shape), gy.dtype)
         low = tuple([p[0] for p in padding])
         threads = _threads(gy, gw)
-        how = _weight_algorithm(gy.shape, tuple(w_shape), stride, low, dilation, groups, _fast(gy))
+        how = _weight_algorithm(gy.shape, tuple(w_shape), stride, low, dilation, groups, _fast(gy), _few(gy))
         if how == "winograd":
             _winograd.weight_grad(channels_last(gy), channels_last(x), gw, low, threads)
+        elif how == "spread":
+            _spread.weight_grad(channels_last(gy), _source(x), gw, low, threads)
         elif how == "direct":
             _direct.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, groups, threads)
         else:
@@ -151,11 +160,16 @@ class ConvKernels:
 
 @lru_cache(1024)
 def _algorithm(
-    result: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int, fast: bool
+    result: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int, fast: bool, few: int = 0
 ) -> str:
-    """What runs: "winograd", "direct" or "columns"; `result` is the shape of y, or for the weights of gy."""
+    """What runs: "winograd", "spread", "direct" or "columns"; `result` is the shape of y, or for the weights of gy.
+
+    few:  filters up to which lanes may be pixels times filters
+    """
     if fast and _suits_winograd(result, w_shape, stride, low, dilation, groups):
         return "winograd"
+    if w_shape[0] <= few and _suits_spread(result, w_shape, stride, low, dilation, groups):
+        return "spread"
     return "direct" if _suits_direct(w_shape, dilation, groups) else "columns"
 
 
@@ -182,11 +196,11 @@ def _backward_algorithm(
 
 @lru_cache(1024)
 def _weight_algorithm(
-    gy_shape: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int, fast: bool
+    gy_shape: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int, fast: bool, few: int = 0
 ) -> str:
     """What runs for the weight gradient: as `_algorithm` says, but columns where there are many weights for few pixels,
     because the direct kernel has a partial gradient for each band."""
-    how = _algorithm(gy_shape, w_shape, stride, low, dilation, groups, fast)
+    how = _algorithm(gy_shape, w_shape, stride, low, dilation, groups, fast, few)
     weights, pixels = math.prod(w_shape), gy_shape[0] * math.prod(gy_shape[2:])
     many = groups == 1 and weights >= _MANY_WEIGHTS and weights > _WEIGHTS_PER_PIXEL * pixels
     return "columns" if how == "direct" and many else how
@@ -207,6 +221,19 @@ def _suits_winograd(result: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, di
         and w_shape[1] >= _WINOGRAD_CHANNELS
         and result[0] * result[2] * result[3] >= _winograd_pixels(w_shape[0] * w_shape[1])
         and max(low) <= 2
+    )
+
+
+def _suits_spread(result: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int) -> bool:
+    return (
+        len(w_shape) == 4
+        and w_shape[2] in _SPREAD_ROWS
+        and stride == (1, 1)
+        and dilation == (1, 1)
+        and groups == 1
+        and low[0] < w_shape[2]
+        and low[1] < w_shape[3]
+        and (8 + w_shape[2]) * math.prod(w_shape[:2]) * (result[3] + 2 * w_shape[3]) <= _SPREAD_NUMBERS
     )
 
 
@@ -239,6 +266,10 @@ def _turned(w: np.ndarray, groups: int) -> np.ndarray:
 def _fast(x: np.ndarray) -> bool:
     """Whether Winograd's algorithm may run: float32, and nobody has asked for direct summation."""
     return x.dtype == np.float32 and precision.get_conv_precision() == "default"
+
+
+def _few(x: np.ndarray) -> int:
+    return _spread.most_filters(x.itemsize)
 
 
 @lru_cache(1024)
