@@ -141,6 +141,54 @@ cdef class Rows:
         free(self.t.start)
 
 
+def fit(tuple columns):
+    """The elements of the first column, or -1 if the arrays are not all such that a step takes them as they are.
+
+    columns: lists with one array per parameter: what is updated, gradients, accumulators; None where there is none
+    """
+    cdef cnp.ndarray first, a
+    cdef Py_ssize_t row, elements = 0, column
+    cdef int kind = -1, axis
+    cdef object item
+    cdef list rows
+    for item in columns:
+        if item is not None and (type(item) is not list or len(item) != len(columns[0])):
+            return -1
+    for row in range(len(columns[0])):
+        item = (<list> columns[0])[row]
+        if type(item) is not cnp.ndarray:
+            return -1
+        first = item
+        if row == 0:
+            kind = cnp.PyArray_TYPE(first)
+            if kind != cnp.NPY_FLOAT and kind != cnp.NPY_DOUBLE:
+                return -1
+        if not (cnp.PyArray_IS_C_CONTIGUOUS(first) or cnp.PyArray_IS_F_CONTIGUOUS(first)):
+            return -1
+        elements += cnp.PyArray_SIZE(first)
+        for column in range(len(columns)):
+            if columns[column] is None:
+                continue
+            rows = columns[column]
+            item = rows[row]
+            if type(item) is not cnp.ndarray:
+                return -1
+            a = item
+            if (
+                cnp.PyArray_TYPE(a) != kind or not cnp.PyArray_ISBEHAVED_RO(a)
+                or cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(first)
+                or (column != 1 and not cnp.PyArray_ISWRITEABLE(a))
+            ):
+                return -1
+            for axis in range(cnp.PyArray_NDIM(first)):
+                if (
+                    cnp.PyArray_DIM(a, axis) != cnp.PyArray_DIM(first, axis)
+                    or cnp.PyArray_STRIDE(a, axis) != cnp.PyArray_STRIDE(first, axis)
+                ):
+                    return -1
+    return elements
+
+
 cdef int compare_spans(const void *a, const void *b) noexcept nogil:
     cdef size_t x = (<const Span *> a).begin, y = (<const Span *> b).begin
     return -1 if x < y else x > y

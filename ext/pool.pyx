@@ -65,6 +65,8 @@ cdef extern from "table.h" nogil:
         void (*max_row_squares_backward_f64)(
             const nnx_pool_windows *, const double *, const uint8_t *, Py_ssize_t, double *
         ) noexcept nogil
+        void (*max_row_drop_f32)(Py_ssize_t, const float *, void *, int) noexcept nogil
+        void (*max_row_drop_f64)(Py_ssize_t, const double *, void *, int) noexcept nogil
         void (*mean_row_f32)(
             const nnx_pool_boxes *, const float *, Py_ssize_t, Py_ssize_t, float *
         ) noexcept nogil
@@ -87,9 +89,12 @@ cdef enum:
 
 def max_pool(
     cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, tuple kernel, tuple stride, tuple padding, tuple dilation,
-    int num_threads,
+    int num_threads, bint positive=False,
 ):
-    """y = the largest element of each window of x, index (uint8 or int32) = its number inside the window."""
+    """y = the largest element of each window of x, index (uint8 or int32) = its number inside the window.
+
+    positive: x is a positive part; where the largest element is 0 the index is 255 or -1, that of no element
+    """
     cdef nnx_pool_windows g
     cdef int kind = real_type(x, "max_pool", "x")
     _windows(&g, x, y, kernel, stride, padding, dilation, "max_pool", "y")
@@ -104,9 +109,10 @@ def max_pool(
     check_threads(num_threads, "max_pool")
     with nogil:
         if kind == cnp.NPY_FLOAT:
-            _max_pool(&g, <const float *> source, <float *> target, <char *> number, wide, images, num_threads)
+            _max_pool(&g, <const float *> source, <float *> target, <char *> number, wide, positive, images, num_threads)
         else:
-            _max_pool(&g, <const double *> source, <double *> target, <char *> number, wide, images, num_threads)
+            _max_pool(&g, <const double *> source, <double *> target, <char *> number, wide, positive, images,
+                      num_threads)
 
 
 cdef bint _squares(const nnx_pool_windows *g) noexcept nogil:
@@ -119,32 +125,39 @@ cdef bint _squares(const nnx_pool_windows *g) noexcept nogil:
 
 
 cdef void _max_pool(
-    const nnx_pool_windows *g, const real *x, real *y, char *index, int wide, Py_ssize_t images, int threads
+    const nnx_pool_windows *g, const real *x, real *y, char *index, int wide, bint positive, Py_ssize_t images,
+    int threads
 ) noexcept nogil:
     cdef const nnx_pool *kernels = <const nnx_pool *> table().pool
     cdef Py_ssize_t rows = g.out[0] * g.out[1], row = g.out[2] * g.channels, bytes = 4 if wide else 1
     cdef Py_ssize_t image = g.size[0] * g.size[1] * g.size[2] * g.channels
     cdef Py_ssize_t r, plane = g.size[1] * g.size[2] * g.channels
-    if _squares(g):
-        for r in prange(images * rows, num_threads=threads, schedule="static"):
-            if real is float:
+    cdef bint squares = _squares(g)
+    for r in prange(images * rows, num_threads=threads, schedule="static"):
+        if real is float:
+            if squares:
                 kernels.max_row_squares_f32(
                     g, x + r // g.out[1] * plane, r % g.out[1], y + r * row, <uint8_t *> index + r * row
                 )
             else:
+                kernels.max_row_f32(
+                    g, x + r // rows * image, r % rows // g.out[1], r % g.out[1], y + r * row,
+                    index + r * row * bytes, wide
+                )
+            if positive:
+                kernels.max_row_drop_f32(row, y + r * row, index + r * row * bytes, wide)
+        else:
+            if squares:
                 kernels.max_row_squares_f64(
                     g, x + r // g.out[1] * plane, r % g.out[1], y + r * row, <uint8_t *> index + r * row
                 )
-        return
-    for r in prange(images * rows, num_threads=threads, schedule="static"):
-        if real is float:
-            kernels.max_row_f32(
-                g, x + r // rows * image, r % rows // g.out[1], r % g.out[1], y + r * row, index + r * row * bytes, wide
-            )
-        else:
-            kernels.max_row_f64(
-                g, x + r // rows * image, r % rows // g.out[1], r % g.out[1], y + r * row, index + r * row * bytes, wide
-            )
+            else:
+                kernels.max_row_f64(
+                    g, x + r // rows * image, r % rows // g.out[1], r % g.out[1], y + r * row,
+                    index + r * row * bytes, wide
+                )
+            if positive:
+                kernels.max_row_drop_f64(row, y + r * row, index + r * row * bytes, wide)
 
 
 def max_pool_backward(

@@ -249,6 +249,19 @@ static void NAME(max_row_squares_backward)(const struct nnx_pool_windows *g, con
     memset(bottom + row, 0, (size_t)(below * row) * sizeof(REAL));
 }
 
+/* Where the maximum is no positive number (nor NaN), its index is that of no element. */
+static void NAME(max_row_drop)(ptrdiff_t n, const REAL *RESTRICT y, void *index, int wide)
+{
+    int32_t *RESTRICT numbers = index;
+    uint8_t *RESTRICT bytes = index;
+    if (wide)
+        for (ptrdiff_t i = 0; i < n; i++)
+            numbers[i] |= -(int32_t)(y[i] <= 0);
+    else
+        for (ptrdiff_t i = 0; i < n; i++)
+            bytes[i] |= (uint8_t)-(int)(y[i] <= 0);
+}
+
 /* -- mean and sum -------------------------------------------------------------------------------------------------- */
 
 /* Row (od, oh) of the output of the image x. */

@@ -26,6 +26,7 @@ struct nnx_pool_boxes {
       (const struct nnx_pool_windows *g, const REAL *x, ptrdiff_t oh, REAL *y, uint8_t *index)) \
     X(void, max_row_squares_backward, \
       (const struct nnx_pool_windows *g, const REAL *gy, const uint8_t *index, ptrdiff_t oh, REAL *gx)) \
+    X(void, max_row_drop, (ptrdiff_t n, const REAL *y, void *index, int wide)) \
     X(void, mean_row, (const struct nnx_pool_boxes *g, const REAL *x, ptrdiff_t od, ptrdiff_t oh, REAL *y)) \
     X(void, mean_row_backward, \
       (const struct nnx_pool_boxes *g, const REAL *gy, ptrdiff_t d, ptrdiff_t h, REAL *gx))

@@ -4,6 +4,7 @@ from numpy import ndarray
 
 _Arrays = Sequence[ndarray]
 
+def fit(columns: tuple[_Arrays | None, ...]) -> int: ...
 def sgd_step(
     params: _Arrays,
     grads: _Arrays,

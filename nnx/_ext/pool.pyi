@@ -12,6 +12,7 @@ def max_pool(
     padding: Sizes,
     dilation: Sizes,
     num_threads: int,
+    positive: bool = False,
 ) -> None: ...
 def max_pool_backward(
     gy: ndarray,

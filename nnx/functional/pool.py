@@ -113,11 +113,8 @@ def max_pool_nd(
     if one:
         x = unsqueeze(x, 0)
     be = backend_of(x.data)
-    y, index = be.max_pool(x.data, kernel, stride, padding, dilation, ceil_mode)
-    if of_relu:
-        t = record(y, _max_pool_relu_grad, (x,), y, be, index, x.shape, kernel, stride, padding, dilation)
-    else:
-        t = record(y, _max_pool_grad, (x,), be, index, x.shape, kernel, stride, padding, dilation)
+    y, index = be.max_pool(x.data, kernel, stride, padding, dilation, ceil_mode, of_relu)
+    t = record(y, _max_pool_grad, (x,), be, index, x.shape, kernel, stride, padding, dilation)
     t = squeeze(t, 0) if one else t
     if not return_indices:
         return t
@@ -138,10 +135,6 @@ def _max_pool_geometry(
     if any(d > size for d, size in zip(dilation, sizes, strict=True)):
         _check_filled(owner, sizes, out, kernel, stride, padding, dilation)
     return one, kernel, stride, padding, dilation
-
-
-def _max_pool_relu_grad(needs, gy, y, be, index, x_shape, kernel, stride, padding, dilation):
-    return _max_pool_grad(needs, be.relu_backward(gy, y), be, index, x_shape, kernel, stride, padding, dilation)
 
 
 def _max_pool_grad(needs, gy, be, index, x_shape, kernel, stride, padding, dilation):

@@ -187,10 +187,15 @@ class Optimizer:
         """Count a step, and keep its accumulators."""
         for batch in batches:
             for i, p in enumerate(batch.owners):
-                new: dict[str, Any] = {"step": batch.step} if self._counts_steps else {}
-                new.update((name, arrays[i]) for name, arrays in batch.state.items())
-                if new:
-                    self.state.setdefault(p, {}).update(new)
+                state = self.state.get(p)
+                if state is None:
+                    if not self._counts_steps and not batch.state:
+                        continue
+                    state = self.state[p] = {}
+                if self._counts_steps:
+                    state["step"] = batch.step
+                for name, arrays in batch.state.items():
+                    state[name] = arrays[i]
         self._step_count += 1
 
     def _replay(self, batches: list[Batch]) -> None:
@@ -229,14 +234,17 @@ class Optimizer:
             names = self._accumulators(settings)
             for p in group["params"]:
                 number += 1
-                if p.grad is None:
+                g = p.grad
+                if g is None:
                     continue
-                g = gradient_of(owner, p, number, self._label)
-                data = writeable(owner, p, number, self._label)
-                state = self.state.get(p, {})
+                data = p.data
+                plain = type(data) is np.ndarray and type(g) is np.ndarray
+                if not (plain and g.shape == data.shape and g.dtype == data.dtype and data.flags.writeable):
+                    g = gradient_of(owner, p, number, self._label)
+                    data = writeable(owner, p, number, self._label)
+                state = self.state.get(p) or {}
                 step, fresh = state.get("step", 0) + 1, not state
-                place = type(data) if type(data) is np.ndarray else device_of(data)
-                key = (group_number, place, data.dtype, step, fresh)
+                key = (group_number, np.ndarray if plain else device_of(data), data.dtype, step, fresh)
                 batch = batches.get(key)
                 if batch is None:
                     batch = batches[key] = Batch(backend_of(data), group, settings, names, step, fresh)

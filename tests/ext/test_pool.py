@@ -233,3 +233,25 @@ def test_empty_boxes_are_zero_over_their_count(level):
     gx = np.full(SHAPE, 7.0)
     pool.mean_pool_backward(np.ones(OUT), gx, starts, ends, BOXES[2], 1)
     assert not gx.any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("window", "nowhere"), [(2, 255), (3, 255), (16, -1)])
+@pytest.mark.parametrize("channels", [1, 3, 20])
+def test_a_maximum_of_zero_is_nobody_s(level, rng, window, nowhere, channels, dtype):
+    """With positive=True its index is that of no element; NaN keeps its own, and so does everything positive."""
+    x = np.abs(rng.standard_normal((2, channels, 2 * window, 2 * window))).astype(dtype)
+    x[0, :, :window, :window] = 0
+    x[1, 0, 1, 1] = np.nan
+    how = ((window, window), (window, window), (0, 0), (1, 1), False)
+    base = BASE.max_pool(x, *how, True)
+    y, index = CPU.max_pool(x, *how, True)
+    plain = CPU.max_pool(x, *how)
+    np.testing.assert_array_equal(y, base[0])
+    np.testing.assert_array_equal(index, base[1])
+    np.testing.assert_array_equal(index, np.where(y <= 0, nowhere, plain[1].astype(int)).astype(index.dtype))
+    assert (index == np.array(nowhere).astype(index.dtype)).sum() == channels
+    gy = rng.standard_normal(y.shape).astype(dtype)
+    for backend in (BASE, CPU):
+        gx = backend.max_pool_backward(gy, index, x.shape, *how[:-1])
+        assert not gx[0, :, :window, :window].any() and (gx != 0).sum() == gy.size - channels

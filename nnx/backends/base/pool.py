@@ -37,6 +37,7 @@ class PoolOps:
         padding: Sizes,
         dilation: Sizes,
         ceil_mode: bool,
+        positive: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """``y[n, c, o] = max over f of x[n, c, o * stride + f * dilation - padding]``.
 
@@ -44,6 +45,9 @@ class PoolOps:
         order: 0 to F - 1, uint8 for windows of up to 255 elements, else int32. Of equal maxima the
         first is taken. NaN is larger than everything, and the last NaN is taken. A window of
         nothing but -inf has the index of its first element inside the input.
+
+        positive:  x is a positive part whose gradient is cut off here: where the maximum is 0 the
+                   index is `nowhere(index.dtype)`, which no element has
         """
         out = pooled_sizes(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
         index = first_taps(out, kernel, stride, padding, dilation)
@@ -56,6 +60,8 @@ class PoolOps:
             better = (value > y) | (value != value)
             self.xp.copyto(y, value, where=better)
             self.xp.copyto(index, number, where=better)
+        if positive:
+            self.xp.copyto(index, nowhere(index.dtype), where=y <= 0)
         return y, index
 
     @_quiet
@@ -233,6 +239,11 @@ def pooled_sizes(
 def index_dtype(kernel: Sizes) -> np.dtype:
     """The type of a position inside the window."""
     return np.dtype(np.uint8 if math.prod(kernel) <= 255 else np.int32)
+
+
+def nowhere(dtype: Any) -> int:
+    """The index of no element of any window."""
+    return 255 if dtype == np.uint8 else -1
 
 
 def first_taps(out: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> np.ndarray:

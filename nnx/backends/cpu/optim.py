@@ -139,7 +139,10 @@ def _update(
     columns:  lists with one array per parameter: parameters, gradients, accumulators; None where a method has none
     cost:     work per element, in simple operations
     """
-    fast, rest, size = _split(columns)
+    size = _optim.fit(columns)
+    fast, rest = columns, ((),)
+    if size < 0:
+        fast, rest, size = _split(columns)
     if not kernel(*fast, *kernel_scalars, threads_for(size, cost)):
         rest = columns
     if rest[0]:

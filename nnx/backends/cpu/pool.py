@@ -41,17 +41,18 @@ class PoolKernels:
         padding: Sizes,
         dilation: Sizes,
         ceil_mode: bool,
+        positive: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         if not _takes(x):
             return super().max_pool(  # type: ignore[misc]
-                x, kernel, stride, padding, dilation, ceil_mode
+                x, kernel, stride, padding, dilation, ceil_mode, positive
             )
         out, positions = _max_pooled(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
         y = empty_channels_last((*x.shape[:2], *out), x.dtype)
         index = empty_channels_last(y.shape, positions)
         threads = threads_for(max(x.size, y.size))
         geometry = _windows(kernel, stride, padding, dilation)
-        _pool.max_pool(_volumes(x), _volumes(y), _volumes(index), *geometry, threads)
+        _pool.max_pool(_volumes(x), _volumes(y), _volumes(index), *geometry, threads, positive)
         return y, index
 
     def max_pool_backward(

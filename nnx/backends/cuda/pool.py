@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nnx.backends.base.conv import Sizes
-from nnx.backends.base.pool import index_dtype, pooled_sizes
+from nnx.backends.base.pool import index_dtype, nowhere, pooled_sizes
 from nnx.backends.cuda._arrays import channels_last, empty_channels_last, has_kernel, nhwc
 from nnx.backends.cuda._kernels import Kernels, blocks_for
 
@@ -27,15 +27,26 @@ class PoolCUDA:
     """Max, average and adaptive average pooling, each with its gradient below it."""
 
     def max_pool(
-        self, x: Any, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, ceil_mode: bool
+        self,
+        x: Any,
+        kernel: Sizes,
+        stride: Sizes,
+        padding: Sizes,
+        dilation: Sizes,
+        ceil_mode: bool,
+        positive: bool = False,
     ) -> tuple[Any, Any]:
         out = pooled_sizes(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
         axes = _axes(x.shape, out, kernel, stride, padding, dilation)
         if axes is None or not has_kernel(x):
-            return super().max_pool(x, kernel, stride, padding, dilation, ceil_mode)  # type: ignore[misc]
+            return super().max_pool(  # type: ignore[misc]
+                x, kernel, stride, padding, dilation, ceil_mode, positive
+            )
         y = empty_channels_last((*x.shape[:2], *out), x.dtype)
         index = empty_channels_last(y.shape, index_dtype(kernel))
         _launch(f"max_forward_{index.dtype.name}", y, axes, (), (nhwc(channels_last(x)), nhwc(y), nhwc(index)))
+        if positive:
+            self.xp.copyto(index, nowhere(index.dtype), where=y <= 0)
         return y, index
 
     def max_pool_backward(
