@@ -56,6 +56,7 @@ cdef enum:
     BAND_BYTES = 65536    # of a padded band, about: it stays in the second-level cache, beside the band of the result
     UNITS = 16            # at least, where there are rows enough, so that threads share the work evenly
     CHUNKS = 16           # partial weight gradients, at most
+    SUM_BLOCK = 1024      # numbers of a partial gradient that one task adds up
     MAX_RUNS = 1024       # of a filter
     LARGEST = 1 << 24     # stride, padding, dilation
 
@@ -467,7 +468,6 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
     cdef real *sums
     cdef const real *source
     cdef const real *gy
-    cdef real total
     cdef nnx_taps taps
     if chunks < num_threads:
         num_threads = chunks
@@ -501,18 +501,28 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
                         else:
                             kernels.direct_weight_f64(&taps, source + g * p.inside, F, gy + g * F, Y.channels,
                                                       sums + g * K * ld, ld)
+            for g in prange((size + SUM_BLOCK - 1) // SUM_BLOCK, num_threads=num_threads, schedule="static"):
+                _add_chunks[real](partial, size, chunks, g * SUM_BLOCK, min((g + 1) * SUM_BLOCK, size))
             for f in prange(groups * F, num_threads=num_threads, schedule="static"):
                 place = f % F
                 if depthwise and place >= F // lanes * lanes:
                     place = ld - F + place  # the last vector of channels begins earlier
                 for k in range(K):
-                    total = 0
-                    for chunk in range(chunks):
-                        total = total + partial[chunk * size + (f // F * K + k) * ld + place]
                     at = k // p.inside // p.taps[1] * W.stride[1] + k // p.inside % p.taps[1] * W.stride[2]
                     c = k % p.inside
-                    gw[f * W.image + c * W.channel + at] = total
+                    gw[f * W.image + c * W.channel + at] = partial[(f // F * K + k) * ld + place]
     finally:
         give_workspace(buffer)
         give_workspace(partial)
     return 0
+
+
+cdef void _add_chunks(real *partial, Py_ssize_t size, Py_ssize_t chunks, Py_ssize_t start,
+                      Py_ssize_t stop) noexcept nogil:
+    """Add numbers start ... stop - 1 of all chunks to those of the first, chunk after chunk: memory is read in order."""
+    cdef Py_ssize_t chunk, i
+    cdef const real *other
+    for chunk in range(1, chunks):
+        other = partial + chunk * size
+        for i in range(start, stop):
+            partial[i] += other[i]
