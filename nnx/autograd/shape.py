@@ -68,8 +68,10 @@ def contiguous(input: Any) -> Tensor:
 
 def reshape(input: Any, *shape: Any) -> Tensor:
     """The same elements in logical (C) order under another shape; one size may be -1."""
-    x = as_tensor(input)
-    target = tuple(_check.integer("reshape", "shape", n, -1) for n in _flat(shape))
+    return _reshaped(as_tensor(input), tuple([_check.integer("reshape", "shape", n, -1) for n in _flat(shape)]))
+
+
+def _reshaped(x: Tensor, target: tuple[int, ...]) -> Tensor:
     data = x.data
     if data.ndim > 2 and not data.flags.c_contiguous and len(target) < data.ndim:
         data = backend_of(data).contiguous(data)  # channels-last images are flattened: a fast copy
@@ -96,7 +98,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     merged = 1
     for n in x.shape[start : end + 1]:
         merged *= n
-    return reshape(x, x.shape[:start] + (merged,) + x.shape[end + 1 :])
+    return _reshaped(x, x.shape[:start] + (merged,) + x.shape[end + 1 :])
 
 
 def permute(input: Any, *dims: Any) -> Tensor:

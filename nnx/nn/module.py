@@ -91,17 +91,25 @@ class Module:
 
     def _cast(self, inputs: tuple) -> tuple:
         """Plain float arrays in the parameters' type, also where the first layer inside has no parameters."""
-        dtype = next((p.data.dtype for p in self.parameters()), None)
+        dtype = self._first_dtype()
+        if dtype is None or (len(inputs) == 1 and inputs[0].dtype == dtype):
+            return inputs
         return tuple(
             x.astype(dtype)
-            if dtype is not None
-            and not isinstance(x, Tensor)
-            and is_array(x)
-            and x.dtype.kind == "f"
-            and x.dtype != dtype
+            if not isinstance(x, Tensor) and is_array(x) and x.dtype.kind == "f" and x.dtype != dtype
             else x
             for x in inputs
         )
+
+    def _first_dtype(self) -> Any:
+        """The type of the first parameter, here or below; None if there is none."""
+        for p in self._parameters.values():
+            if p is not None:
+                return p.data.dtype
+        for child in self._modules.values():
+            if child is not None and (dtype := child._first_dtype()) is not None:
+                return dtype
+        return None
 
     # -- attributes ----------------------------------------------------------------------------
 
@@ -139,9 +147,10 @@ class Module:
     def __getattr__(self, name: str) -> Any:
         # reached only when normal lookup fails
         fields = self.__dict__
-        for group in ("_parameters", "_modules", "_buffers"):
-            if name in fields.get(group, ()):
-                return fields[group][name]
+        if "_parameters" in fields:
+            for group in (fields["_parameters"], fields["_modules"], fields["_buffers"]):
+                if name in group:
+                    return group[name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
@@ -319,11 +328,16 @@ class Module:
         self.__dict__["_training"] = bool(mode)
 
     def train(self, mode: bool = True) -> Any:
-        """Switch this module and all below it to training mode (dropout on, batch statistics); returns self."""
+        """Switch this module and all below it to training mode (dropout on, batch statistics); returns self.
+
+        It calls the `train` of each child, so that a child, such as a frozen batch norm, may keep a mode of its own.
+        """
         if not isinstance(mode, (bool, np.bool_)):
             raise TypeError(f"{type(self).__name__}.train: expected mode to be a bool, got {mode!r}")
-        for module in self.modules():
-            module.training = mode
+        self.__dict__["_training"] = bool(mode)
+        for child in self._modules.values():
+            if child is not None:
+                child.train(mode)
         return self
 
     def eval(self) -> Any:

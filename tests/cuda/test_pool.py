@@ -82,6 +82,22 @@ def test_max(cuda, be, launched, name, dtype):
     assert set(launched) == kinds and got[0].transpose(0, *range(2, y.ndim), 1).flags.c_contiguous
 
 
+@pytest.mark.parametrize("name", ["2x2", "window-of-272"])
+@each_dtype
+def test_a_maximum_of_zero_is_nobody_s(cuda, be, name, dtype):
+    """Where the maximum of a positive part is 0, no element has its index and nothing is passed back."""
+    shape, *geometry, ceil_mode = MAX[name]
+    x = np.maximum(normal(shape, dtype), 0)
+    x[:, 0] = 0
+    y, index = BASE.max_pool(x, *geometry, ceil_mode, True)
+    got = be.max_pool(cuda.asarray(x), *geometry, ceil_mode, True)
+    same(got, (y, index))
+    gy = normal(y.shape, dtype)
+    gx = BASE.max_pool_backward(gy, index, shape, *geometry)
+    same(be.max_pool_backward(cuda.asarray(gy), got[1], shape, *geometry), gx)
+    assert gx.any() and not gx[:, 0].any()
+
+
 @each_dtype
 def test_max_of_infinities_and_nan(cuda, be, dtype):
     """-inf everywhere has the index of its first element inside the input; of several NaN the last is taken."""

@@ -9,6 +9,7 @@ from nnx._ext.memory import empty, empty_like
 from nnx._ext.threads import threads_for
 
 __all__ = [
+    "TO_FIRST",
     "channels_last",
     "contiguous",
     "dense",
@@ -24,7 +25,7 @@ _SMALL = 4096  # elements below which NumPy copies as fast
 _F32 = np.dtype(np.float32)
 _F64 = np.dtype(np.float64)
 _TO_LAST = {2: (0, 1), 3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
-_TO_FIRST = {2: (0, 1), 3: (0, 2, 1), 4: (0, 3, 1, 2), 5: (0, 4, 1, 2, 3)}
+TO_FIRST = {2: (0, 1), 3: (0, 2, 1), 4: (0, 3, 1, 2), 5: (0, 4, 1, 2, 3)}
 
 
 def has_kernel(*arrays: np.ndarray) -> bool:
@@ -89,12 +90,12 @@ def channels_last(a: np.ndarray) -> np.ndarray:
     if view.flags.c_contiguous:
         return a
     if a.size < _SMALL or not a.flags.c_contiguous or not has_kernel(a):
-        return np.ascontiguousarray(view).transpose(_TO_FIRST[a.ndim])
+        return np.ascontiguousarray(view).transpose(TO_FIRST[a.ndim])
     out = empty(view.shape, a.dtype)
     n, c = a.shape[:2]
     pixels = a.size // (n * c)
     _gemm.transpose(a.reshape(n, c, pixels), out.reshape(n, pixels, c), threads_for(a.size, 4.0))
-    return out.transpose(_TO_FIRST[a.ndim])
+    return out.transpose(TO_FIRST[a.ndim])
 
 
 def contiguous(a: np.ndarray) -> np.ndarray:
@@ -113,4 +114,4 @@ def contiguous(a: np.ndarray) -> np.ndarray:
 def empty_channels_last(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
     """Return an uninitialised array of shape (N, C, spatial...) that is channels-last in memory."""
     n, c, *spatial = shape
-    return empty((n, *spatial, c), dtype).transpose(_TO_FIRST[len(shape)])
+    return empty((n, *spatial, c), dtype).transpose(TO_FIRST[len(shape)])

@@ -140,9 +140,7 @@ def _update(
     cost:     work per element, in simple operations
     """
     size = _optim.fit(columns)
-    fast, rest = columns, ((),)
-    if size < 0:
-        fast, rest, size = _split(columns)
+    fast, rest, size = (columns, ([],), size) if size >= 0 else _split(columns)
     if not kernel(*fast, *kernel_scalars, threads_for(size, cost)):
         rest = columns
     if rest[0]:

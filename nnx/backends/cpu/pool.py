@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx._ext import pool as _pool
+from nnx._ext.memory import empty
 from nnx.backends.base.conv import Sizes
 from nnx.backends.base.pool import (
     adaptive_windows,
@@ -17,6 +18,7 @@ from nnx.backends.base.pool import (
     window_counts,
 )
 from nnx.backends.cpu._arrays import (
+    TO_FIRST,
     channels_last,
     empty_channels_last,
     has_kernel,
@@ -26,6 +28,9 @@ from nnx.backends.cpu._arrays import (
 
 _LARGEST = 2**31 - 1  # of the sizes that the kernels take
 _MANY = 4096  # windows along the axes, whose bounds are not kept from call to call
+# by the number of spatial dimensions: volumes have axes of length 1 for those that are missing
+_WITH: dict[int, Any] = {1: np.s_[:, None, None], 2: np.s_[:, None], 3: np.s_[:]}
+_WITHOUT: dict[int, Any] = {1: np.s_[:, 0, 0], 2: np.s_[:, 0], 3: np.s_[:]}
 
 Boxes = tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]
 
@@ -48,12 +53,12 @@ class PoolKernels:
                 x, kernel, stride, padding, dilation, ceil_mode, positive
             )
         out, positions = _max_pooled(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
-        y = empty_channels_last((*x.shape[:2], *out), x.dtype)
-        index = empty_channels_last(y.shape, positions)
+        shape = (x.shape[0], *(1,) * (3 - len(out)), *out, x.shape[1])
+        y, index = empty(shape, x.dtype), empty(shape, positions)
         threads = threads_for(max(x.size, y.size))
         geometry = _windows(kernel, stride, padding, dilation)
-        _pool.max_pool(_volumes(x), _volumes(y), _volumes(index), *geometry, threads, positive)
-        return y, index
+        _pool.max_pool(_volumes(x), y, index, *geometry, threads, positive)
+        return _images(y, len(out)), _images(index, len(out))
 
     def max_pool_backward(
         self,
@@ -148,10 +153,16 @@ def _takes(a: np.ndarray) -> bool:
 
 def _volumes(a: np.ndarray) -> np.ndarray:
     """(N, C, spatial...) as the C-contiguous (N, D, H, W, C) that the kernels take."""
-    n, *sizes, c = (view := nhwc(channels_last(a))).shape
-    return view.reshape(n, *(1,) * (3 - len(sizes)), *sizes, c)
+    view = nhwc(channels_last(a))
+    return view[_WITH[a.ndim - 2]]
 
 
+def _images(volumes: np.ndarray, dimensions: int) -> np.ndarray:
+    """What `_volumes` made of (N, C, spatial...)."""
+    return volumes[_WITHOUT[dimensions]].transpose(TO_FIRST[dimensions + 2])
+
+
+@lru_cache(1024)
 def _windows(kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> tuple[Sizes, Sizes, Sizes, Sizes]:
     """The geometry of three dimensions: those that are not there have windows of one element."""
     ones, zeros = (1,) * (3 - len(kernel)), (0,) * (3 - len(kernel))

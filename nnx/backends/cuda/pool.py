@@ -46,7 +46,7 @@ class PoolCUDA:
         index = empty_channels_last(y.shape, index_dtype(kernel))
         _launch(f"max_forward_{index.dtype.name}", y, axes, (), (nhwc(channels_last(x)), nhwc(y), nhwc(index)))
         if positive:
-            self.xp.copyto(index, nowhere(index.dtype), where=y <= 0)
+            self.xp.copyto(index, nowhere(index.dtype), where=y <= 0)  # type: ignore[attr-defined]
         return y, index
 
     def max_pool_backward(
