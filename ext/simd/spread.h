@@ -107,11 +107,8 @@ INLINE void NAME(spread_rows)(const int rows, const int down, const struct nnx_b
             const NAME(vec) result = relu ? NAME(positive)(sum[r]) : sum[r];
             if (n == VLEN)
                 STORE(y + r * width + q, result);
-            else {
-                REAL lanes[VLEN];
-                STORE(lanes, result);
-                memcpy(y + r * width + q, lanes, n * sizeof(REAL));
-            }
+            else
+                NAME(store_part)(y + r * width + q, result, n);
         }
     }
 }

@@ -4,11 +4,16 @@
  *   NAME(mask)         integers as wide: what comparisons give
  *   LOAD, STORE        from and to any address of a REAL
  *   NAME(positive)(v)  max(v, 0), NaN stays
+ *   NAME(load_part)(p, n), NAME(store_part)(p, v, n)  the first n < VLEN numbers, zeros behind them; no others are touched
  *   ADVANCE(p, by)     p += by, and the compiler forgets where p comes from: it steps the pointer through an unrolled
  *                      loop instead of keeping an address for each step, of which there are more than registers
  */
 #ifndef NNX_VECTOR_H
 #define NNX_VECTOR_H
+
+#if defined(__GNUC__) && defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 #if defined(__GNUC__)
 #define VLEN LANES
@@ -39,8 +44,90 @@ INLINE NAME(vec) NAME(positive)(NAME(vec) v)
 {
     return (NAME(vec))(~(NAME(mask))(v <= 0) & (NAME(mask))v);
 }
+
+/* As masked instructions where there are some: a loop of n steps costs more than a kernel's arithmetic. */
+#if defined(__AVX512F__) && REAL_IS_FLOAT
+INLINE NAME(vec) NAME(load_part)(const REAL *p, ptrdiff_t n)
+{
+    return (NAME(vec))_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+
+INLINE void NAME(store_part)(REAL *p, NAME(vec) v, ptrdiff_t n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+}
+#elif defined(__AVX512F__)
+INLINE NAME(vec) NAME(load_part)(const REAL *p, ptrdiff_t n)
+{
+    return (NAME(vec))_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+}
+
+INLINE void NAME(store_part)(REAL *p, NAME(vec) v, ptrdiff_t n)
+{
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+}
+#elif defined(__AVX__) && REAL_IS_FLOAT
+INLINE __m256i NAME(first)(ptrdiff_t n)
+{
+    const NAME(mask) number = {0, 1, 2, 3, 4, 5, 6, 7};
+    return (__m256i)(number < (BITS)n);
+}
+
+INLINE NAME(vec) NAME(load_part)(const REAL *p, ptrdiff_t n)
+{
+    return (NAME(vec))_mm256_maskload_ps(p, NAME(first)(n));
+}
+
+INLINE void NAME(store_part)(REAL *p, NAME(vec) v, ptrdiff_t n)
+{
+    _mm256_maskstore_ps(p, NAME(first)(n), (__m256)v);
+}
+#elif defined(__AVX__)
+INLINE __m256i NAME(first)(ptrdiff_t n)
+{
+    const NAME(mask) number = {0, 1, 2, 3};
+    return (__m256i)(number < (BITS)n);
+}
+
+INLINE NAME(vec) NAME(load_part)(const REAL *p, ptrdiff_t n)
+{
+    return (NAME(vec))_mm256_maskload_pd(p, NAME(first)(n));
+}
+
+INLINE void NAME(store_part)(REAL *p, NAME(vec) v, ptrdiff_t n)
+{
+    _mm256_maskstore_pd(p, NAME(first)(n), (__m256d)v);
+}
+#else
+INLINE NAME(vec) NAME(load_part)(const REAL *p, ptrdiff_t n)
+{
+    REAL lanes[VLEN] = {0};
+    for (ptrdiff_t i = 0; i < n; i++)
+        lanes[i] = p[i];
+    return LOAD(lanes);
+}
+
+INLINE void NAME(store_part)(REAL *p, NAME(vec) v, ptrdiff_t n)
+{
+    REAL lanes[VLEN];
+    STORE(lanes, v);
+    for (ptrdiff_t i = 0; i < n; i++)
+        p[i] = lanes[i];
+}
+#endif
 #else
 typedef REAL NAME(vec);
+
+INLINE NAME(vec) NAME(load_part)(const REAL *p, ptrdiff_t n)
+{
+    return n > 0 ? *p : 0;
+}
+
+INLINE void NAME(store_part)(REAL *p, NAME(vec) v, ptrdiff_t n)
+{
+    if (n > 0)
+        *p = v;
+}
 
 INLINE NAME(vec) NAME(positive)(NAME(vec) v)
 {

@@ -24,15 +24,6 @@ static ptrdiff_t NAME(winograd_lanes)(void)
     return VLEN;
 }
 
-/* The first n < VLEN numbers, zeros behind them: nothing beyond an array's end is read. */
-INLINE VEC NAME(load_part)(const REAL *p, ptrdiff_t n)
-{
-    REAL lanes[VLEN] = {0};
-    for (ptrdiff_t i = 0; i < n; i++)
-        lanes[i] = p[i];
-    return LOAD(lanes);
-}
-
 /* One dimension of B' d, A' m, A e and G w; the two-dimensional transforms apply them to columns and then to rows. */
 INLINE void NAME(patch_step)(const VEC *d, ptrdiff_t s, VEC *o)
 {
@@ -235,11 +226,8 @@ INLINE void NAME(store_result_row)(const VEC *m, VEC bias, int relu, REAL *to, p
         const VEC sum = out[j] + bias, result = relu ? NAME(positive)(sum) : sum;
         if (n >= VLEN)
             STORE(to + j * pixel, result);
-        else {
-            REAL lanes[VLEN];
-            STORE(lanes, result);
-            memcpy(to + j * pixel, lanes, n * sizeof(REAL));
-        }
+        else
+            NAME(store_part)(to + j * pixel, result, n);
     }
 }
 
@@ -296,7 +284,7 @@ static void NAME(winograd_output)(const struct nnx_tiles *y, REAL *data, const R
             }
         for (; f < F; f += VLEN) {
             const ptrdiff_t n = F - f < VLEN ? F - f : VLEN;
-            const VEC b = bias ? NAME(load_part)(bias + f, n) : (VEC){0};
+            const VEC b = bias ? NAME(numbers)(bias + f, n, n >= VLEN) : (VEC){0};
             NAME(output_tile)(m + f, step, b, relu, corner + f, row, pixel, rows, columns, n);
         }
     }
