@@ -15,6 +15,7 @@ from libc.string cimport memcpy, memset
 from nnx._ext.common cimport _shape, _strides, check_threads, check_writeable, real, real_type
 from nnx._ext.gemm cimport nnx_gemm
 from nnx._ext.memory cimport give_workspace, take_workspace
+from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 
 cnp.import_array()
@@ -236,6 +237,8 @@ cdef int _columns_times(const nnx_view *v, Py_ssize_t images, const real *x, con
 
     scatter: NULL where row r is y + r * row_stride; else {image, d, h, w}, the strides of the positions of y.
     """
+    cdef Shares shares
+    cdef int thread
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef const nnx_conv *conv = <const nnx_conv *> table().conv
     cdef Py_ssize_t rows = _rows(v, images), K = _taps(v) * v.channels
@@ -257,35 +260,39 @@ cdef int _columns_times(const nnx_view *v, Py_ssize_t images, const real *x, con
     cdef const real *a
     cdef Py_ssize_t lda
     with nogil:
-        for t in prange(tiles, num_threads=num_threads, schedule="dynamic"):
-            first = t * tile
-            count = min(tile, rows - first)
-            mine = buffer + threadid() * scratch
-            if direct:
-                a = x + first * v.stride[2]
-                lda = v.stride[2]
-            else:
-                a = mine
-                lda = K
-                if real is float:
-                    conv.gather_f32(v, x, first, count, mine)
+        share_out(&shares, tiles, num_threads)
+        for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+            t = next_of(&shares, thread)
+            while t >= 0:
+                first = t * tile
+                count = min(tile, rows - first)
+                mine = buffer + thread * scratch
+                if direct:
+                    a = x + first * v.stride[2]
+                    lda = v.stride[2]
                 else:
-                    conv.gather_f64(v, x, first, count, mine)
-            out = y + first * row_stride if scatter == NULL else mine + (0 if direct else tile * K)
-            if real is float:
-                gemm.gemm_f32(count, columns, K, a, lda, 1, packed, K, out,
-                              row_stride if scatter == NULL else columns, 1, 0, bias, NULL)
-            else:
-                gemm.gemm_f64(count, columns, K, a, lda, 1, packed, K, out,
-                              row_stride if scatter == NULL else columns, 1, 0, bias, NULL)
-            if scatter != NULL:
-                for r in range(count):
-                    q = first + r
-                    rest = q // v.count[2]
-                    memcpy(y + q % v.count[2] * scatter[3] + rest % v.count[1] * scatter[2]
-                           + rest // v.count[1] % v.count[0] * scatter[1]
-                           + rest // v.count[1] // v.count[0] * scatter[0],
-                           out + r * columns, columns * sizeof(real))
+                    a = mine
+                    lda = K
+                    if real is float:
+                        conv.gather_f32(v, x, first, count, mine)
+                    else:
+                        conv.gather_f64(v, x, first, count, mine)
+                out = y + first * row_stride if scatter == NULL else mine + (0 if direct else tile * K)
+                if real is float:
+                    gemm.gemm_f32(count, columns, K, a, lda, 1, packed, K, out,
+                                  row_stride if scatter == NULL else columns, 1, 0, bias, NULL)
+                else:
+                    gemm.gemm_f64(count, columns, K, a, lda, 1, packed, K, out,
+                                  row_stride if scatter == NULL else columns, 1, 0, bias, NULL)
+                if scatter != NULL:
+                    for r in range(count):
+                        q = first + r
+                        rest = q // v.count[2]
+                        memcpy(y + q % v.count[2] * scatter[3] + rest % v.count[1] * scatter[2]
+                               + rest // v.count[1] % v.count[0] * scatter[1]
+                               + rest // v.count[1] // v.count[0] * scatter[0],
+                               out + r * columns, columns * sizeof(real))
+                t = next_of(&shares, thread)
     give_workspace(buffer)
     return 0
 
@@ -293,6 +300,8 @@ cdef int _columns_times(const nnx_view *v, Py_ssize_t images, const real *x, con
 cdef int _depthwise(const nnx_view *v, Py_ssize_t images, const real *x, const real *w, const real *bias, real *y,
                     const Py_ssize_t *scatter, int num_threads) except -1:
     """The same for one filter per channel; w is (taps, channels)."""
+    cdef Shares shares
+    cdef int thread
     cdef const nnx_conv *conv = <const nnx_conv *> table().conv
     cdef Py_ssize_t rows = _rows(v, images), C = v.channels, t, first, count, r, q, rest
     cdef Py_ssize_t tile = _tile_rows(rows, C * sizeof(real))
@@ -302,21 +311,25 @@ cdef int _depthwise(const nnx_view *v, Py_ssize_t images, const real *x, const r
     cdef real *buffer = <real *> take_workspace(num_threads * tile * C * sizeof(real) + 64)
     cdef real *out
     with nogil:
-        for t in prange(tiles, num_threads=num_threads, schedule="dynamic"):
-            first = t * tile
-            count = min(tile, rows - first)
-            out = y + first * C if scatter == NULL else buffer + threadid() * tile * C
-            if real is float:
-                conv.depthwise_f32(v, x, first, count, w, bias, out)
-            else:
-                conv.depthwise_f64(v, x, first, count, w, bias, out)
-            if scatter != NULL:
-                for r in range(count):
-                    q = first + r
-                    rest = q // v.count[2]
-                    memcpy(y + q % v.count[2] * scatter[3] + rest % v.count[1] * scatter[2]
-                           + rest // v.count[1] % v.count[0] * scatter[1]
-                           + rest // v.count[1] // v.count[0] * scatter[0], out + r * C, C * sizeof(real))
+        share_out(&shares, tiles, num_threads)
+        for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+            t = next_of(&shares, thread)
+            while t >= 0:
+                first = t * tile
+                count = min(tile, rows - first)
+                out = y + first * C if scatter == NULL else buffer + thread * tile * C
+                if real is float:
+                    conv.depthwise_f32(v, x, first, count, w, bias, out)
+                else:
+                    conv.depthwise_f64(v, x, first, count, w, bias, out)
+                if scatter != NULL:
+                    for r in range(count):
+                        q = first + r
+                        rest = q // v.count[2]
+                        memcpy(y + q % v.count[2] * scatter[3] + rest % v.count[1] * scatter[2]
+                               + rest // v.count[1] % v.count[0] * scatter[1]
+                               + rest // v.count[1] // v.count[0] * scatter[0], out + r * C, C * sizeof(real))
+                t = next_of(&shares, thread)
     give_workspace(buffer)
     return 0
 
@@ -528,6 +541,8 @@ cdef int _weight_grad(real *gw, Image X, Image W, Image Y, Geometry g, Py_ssize_
                       int num_threads) except -1:
     """Pixels are cut into a fixed number of chunks. Each sums its tiles into a partial gradient (F, taps, C), depthwise
     (taps, C); the partial gradients are added in order."""
+    cdef Shares shares
+    cdef int thread
     cdef nnx_view v
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef const nnx_conv *conv = <const nnx_conv *> table().conv
@@ -571,10 +586,14 @@ cdef int _weight_grad(real *gw, Image X, Image W, Image Y, Geometry g, Py_ssize_
             x = <real *> X.data + group * C * X.channel
             gy = <real *> Y.data + group * F
             with nogil:
-                for task in prange(chunks * blocks, num_threads=num_threads, schedule="dynamic"):
-                    _weight_task[real](&v, gemm, conv, task // blocks, task % blocks, block, C, F, T, rows, tile,
-                                       per_chunk, depthwise, x, X.channel, gy, Y.channels, panel,
-                                       partial + task // blocks * size, buffer + threadid() * scratch)
+                share_out(&shares, chunks * blocks, num_threads)
+                for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+                    task = next_of(&shares, thread)
+                    while task >= 0:
+                        _weight_task[real](&v, gemm, conv, task // blocks, task % blocks, block, C, F, T, rows, tile,
+                                           per_chunk, depthwise, x, X.channel, gy, Y.channels, panel,
+                                           partial + task // blocks * size, buffer + thread * scratch)
+                        task = next_of(&shares, thread)
                 for f in prange(F, num_threads=num_threads, schedule="static"):
                     for t in range(T):
                         at = (t // W.size[2] // W.size[1] * W.stride[0] + t // W.size[2] % W.size[1] * W.stride[1]
@@ -598,6 +617,8 @@ cdef int _weight_grad_slabs(real *gw, nnx_view *v, Image X, Image W, Image Y, Py
 
     Pixels are taken in slabs: all threads gather and pack the slab's columns, then add its products to their blocks.
     """
+    cdef Shares shares
+    cdef int thread
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef const nnx_conv *conv = <const nnx_conv *> table().conv
     cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
@@ -645,17 +666,21 @@ cdef int _weight_grad_slabs(real *gw, nnx_view *v, Image X, Image W, Image Y, Py
                                 gemm.pack_f64(n, min(panel, K - k), mine + k, K, 1,
                                               packed + k * count + i * SLAB_STEP * panel)
                             k = k + panel
-                    for task in prange(tasks, num_threads=num_threads, schedule="dynamic"):
-                        f = task // across * SLAB_FILTERS
-                        k = task % across * block
-                        if real is float:
-                            gemm.gemm_f32(min(SLAB_FILTERS, F - f), min(block, K - k), count,
-                                          gy + start * Y.channels + f, 1, Y.channels, packed + k * count, count,
-                                          sums + f * K + k, K, 1, start > 0, NULL, NULL)
-                        else:
-                            gemm.gemm_f64(min(SLAB_FILTERS, F - f), min(block, K - k), count,
-                                          gy + start * Y.channels + f, 1, Y.channels, packed + k * count, count,
-                                          sums + f * K + k, K, 1, start > 0, NULL, NULL)
+                    share_out(&shares, tasks, num_threads)
+                    for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+                        task = next_of(&shares, thread)
+                        while task >= 0:
+                            f = task // across * SLAB_FILTERS
+                            k = task % across * block
+                            if real is float:
+                                gemm.gemm_f32(min(SLAB_FILTERS, F - f), min(block, K - k), count,
+                                              gy + start * Y.channels + f, 1, Y.channels, packed + k * count, count,
+                                              sums + f * K + k, K, 1, start > 0, NULL, NULL)
+                            else:
+                                gemm.gemm_f64(min(SLAB_FILTERS, F - f), min(block, K - k), count,
+                                              gy + start * Y.channels + f, 1, Y.channels, packed + k * count, count,
+                                              sums + f * K + k, K, 1, start > 0, NULL, NULL)
+                            task = next_of(&shares, thread)
                     start = start + slab
                 for f in prange(F, num_threads=num_threads, schedule="static"):
                     for t in range(T):

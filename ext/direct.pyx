@@ -11,13 +11,14 @@ Dimension letters: N images, C channels in, F filters (channels out), K numbers 
 """
 
 cimport numpy as cnp
-from cython.parallel cimport prange, threadid
+from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
 from nnx._ext.common cimport check_threads, check_writeable, real, real_type
 from nnx._ext.conv cimport Image, read_bias, read_image
 from nnx._ext.gemm cimport nnx_gemm
 from nnx._ext.memory cimport give_workspace, take_workspace
+from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 
 cnp.import_array()
@@ -233,6 +234,8 @@ cdef bint _depthwise(const Plan *p, const Image *Y, Py_ssize_t lanes) noexcept n
 
 
 cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint relu, int num_threads) except -1:
+    cdef Shares shares
+    cdef int thread
     cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
@@ -261,26 +264,31 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
             else:
                 for g in range(p.groups):
                     _pack[real](p, &W, g * F, F, panel, packed + g * group_size)
-            for unit in prange(units, num_threads=num_threads, schedule="dynamic"):
-                mine = buffer + threadid() * scratch
-                source = _read_band[real](p, &X, unit, mine + line)
-                taps = _taps(p, &X, unit)
-                out = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.band * Y.stride[1]
-                if depthwise:
-                    if real is float:
-                        kernels.direct_depthwise_f32(&taps, source, p.C, packed, bias, relu, out)
-                    else:
-                        kernels.direct_depthwise_f64(&taps, source, p.C, packed, bias, relu, out)
-                    continue
-                for g in range(p.groups):
-                    if real is float:
-                        kernels.direct_forward_f32(&taps, source + g * p.inside, F, packed + g * group_size,
-                                                   bias + g * F if bias != NULL else NULL, relu, out + g * F,
-                                                   Y.channels, mine)
-                    else:
-                        kernels.direct_forward_f64(&taps, source + g * p.inside, F, packed + g * group_size,
-                                                   bias + g * F if bias != NULL else NULL, relu, out + g * F,
-                                                   Y.channels, mine)
+            share_out(&shares, units, num_threads)
+            for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+                unit = next_of(&shares, thread)
+                while unit >= 0:
+                    mine = buffer + thread * scratch
+                    source = _read_band[real](p, &X, unit, mine + line)
+                    taps = _taps(p, &X, unit)
+                    out = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.band * Y.stride[1]
+                    if depthwise:
+                        if real is float:
+                            kernels.direct_depthwise_f32(&taps, source, p.C, packed, bias, relu, out)
+                        else:
+                            kernels.direct_depthwise_f64(&taps, source, p.C, packed, bias, relu, out)
+                        unit = next_of(&shares, thread)
+                        continue
+                    for g in range(p.groups):
+                        if real is float:
+                            kernels.direct_forward_f32(&taps, source + g * p.inside, F, packed + g * group_size,
+                                                       bias + g * F if bias != NULL else NULL, relu, out + g * F,
+                                                       Y.channels, mine)
+                        else:
+                            kernels.direct_forward_f64(&taps, source + g * p.inside, F, packed + g * group_size,
+                                                       bias + g * F if bias != NULL else NULL, relu, out + g * F,
+                                                       Y.channels, mine)
+                    unit = next_of(&shares, thread)
     finally:
         give_workspace(buffer)
         give_workspace(packed)
@@ -332,6 +340,8 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple 
 
 
 cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int num_threads) except -1:
+    cdef Shares shares
+    cdef int thread
     cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
@@ -368,33 +378,37 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
         buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
         with nogil:
             _pack_transposed[real](p, &W, F, panel, run, columns, packed)
-            for unit in prange(X.images * bands, num_threads=num_threads, schedule="dynamic"):
-                mine = buffer + threadid() * scratch
-                top = unit % bands * band
-                end = min(top + band, H)
-                first = max((top + p.low[0] - p.reach[0] + s) // s, 0) if top + p.low[0] >= p.reach[0] else 0
-                last = min((end - 1 + p.low[0]) // s, p.out[0] - 1)
-                origin = min(first * s, top + p.low[0])  # the padded row that `mine` begins with
-                memset(mine, 0, image * sizeof(real))
-                source = <real *> Y.data + unit // bands * Y.image
-                for i in range(first, last + 1):
-                    if real is float:
-                        gemm.gemm_f32(p.out[1], columns, F, source + i * Y.stride[1], F, 1, packed, F, mine + image,
-                                      columns, 1, 0, NULL, NULL)
-                        kernels.direct_scatter_f32(&taps, mine + image, run, mine + (i * s - origin) * width * C)
-                    else:
-                        gemm.gemm_f64(p.out[1], columns, F, source + i * Y.stride[1], F, 1, packed, F, mine + image,
-                                      columns, 1, 0, NULL, NULL)
-                        kernels.direct_scatter_f64(&taps, mine + image, run, mine + (i * s - origin) * width * C)
-                for i in range(top, end):
-                    to = <real *> X.data + unit // bands * X.image + i * X.stride[1]
-                    source = mine + ((i + p.low[0] - origin) * width + p.low[1]) * C
-                    if bias == NULL:
-                        memcpy(to, source, X.size[2] * C * sizeof(real))
-                    else:
-                        for j in range(X.size[2]):
-                            for c in range(C):
-                                to[j * C + c] = source[j * C + c] + bias[c]
+            share_out(&shares, X.images * bands, num_threads)
+            for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+                unit = next_of(&shares, thread)
+                while unit >= 0:
+                    mine = buffer + thread * scratch
+                    top = unit % bands * band
+                    end = min(top + band, H)
+                    first = max((top + p.low[0] - p.reach[0] + s) // s, 0) if top + p.low[0] >= p.reach[0] else 0
+                    last = min((end - 1 + p.low[0]) // s, p.out[0] - 1)
+                    origin = min(first * s, top + p.low[0])  # the padded row that `mine` begins with
+                    memset(mine, 0, image * sizeof(real))
+                    source = <real *> Y.data + unit // bands * Y.image
+                    for i in range(first, last + 1):
+                        if real is float:
+                            gemm.gemm_f32(p.out[1], columns, F, source + i * Y.stride[1], F, 1, packed, F, mine + image,
+                                          columns, 1, 0, NULL, NULL)
+                            kernels.direct_scatter_f32(&taps, mine + image, run, mine + (i * s - origin) * width * C)
+                        else:
+                            gemm.gemm_f64(p.out[1], columns, F, source + i * Y.stride[1], F, 1, packed, F, mine + image,
+                                          columns, 1, 0, NULL, NULL)
+                            kernels.direct_scatter_f64(&taps, mine + image, run, mine + (i * s - origin) * width * C)
+                    for i in range(top, end):
+                        to = <real *> X.data + unit // bands * X.image + i * X.stride[1]
+                        source = mine + ((i + p.low[0] - origin) * width + p.low[1]) * C
+                        if bias == NULL:
+                            memcpy(to, source, X.size[2] * C * sizeof(real))
+                        else:
+                            for j in range(X.size[2]):
+                                for c in range(C):
+                                    to[j * C + c] = source[j * C + c] + bias[c]
+                    unit = next_of(&shares, thread)
     finally:
         give_workspace(buffer)
         give_workspace(packed)
@@ -450,6 +464,8 @@ def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple stride, tup
 
 cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_threads) except -1:
     """Each of a fixed number of chunks sums its bands; the chunks' sums are added in order."""
+    cdef Shares shares
+    cdef int thread
     cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t lanes = (gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()) // 2
@@ -475,32 +491,36 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
         partial = <real *> take_workspace(max(chunks * size, 1) * sizeof(real))
         buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
         with nogil:
-            for chunk in prange(chunks, num_threads=num_threads, schedule="dynamic"):
-                mine = buffer + threadid() * scratch
-                sums = partial + chunk * size
-                memset(sums, 0, size * sizeof(real))
-                if tail:
-                    memset(mine, 0, copy * sizeof(real))
-                for unit in range(units * chunk // chunks, units * (chunk + 1) // chunks):
-                    source = _read_band[real](p, &X, unit, mine + (copy + 15) // 16 * 16)
-                    taps = _taps(p, &X, unit)
-                    gy = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.band * Y.stride[1]
-                    if depthwise:
-                        if real is float:
-                            kernels.direct_depthwise_weight_f32(&taps, source, F, gy, sums)
-                        else:
-                            kernels.direct_depthwise_weight_f64(&taps, source, F, gy, sums)
-                        continue
+            share_out(&shares, chunks, num_threads)
+            for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+                chunk = next_of(&shares, thread)
+                while chunk >= 0:
+                    mine = buffer + thread * scratch
+                    sums = partial + chunk * size
+                    memset(sums, 0, size * sizeof(real))
                     if tail:
-                        memcpy(mine, gy, taps.rows * taps.columns * Y.channels * sizeof(real))
-                        gy = mine
-                    for g in range(groups):
-                        if real is float:
-                            kernels.direct_weight_f32(&taps, source + g * p.inside, F, gy + g * F, Y.channels,
-                                                      sums + g * K * ld, ld)
-                        else:
-                            kernels.direct_weight_f64(&taps, source + g * p.inside, F, gy + g * F, Y.channels,
-                                                      sums + g * K * ld, ld)
+                        memset(mine, 0, copy * sizeof(real))
+                    for unit in range(units * chunk // chunks, units * (chunk + 1) // chunks):
+                        source = _read_band[real](p, &X, unit, mine + (copy + 15) // 16 * 16)
+                        taps = _taps(p, &X, unit)
+                        gy = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.band * Y.stride[1]
+                        if depthwise:
+                            if real is float:
+                                kernels.direct_depthwise_weight_f32(&taps, source, F, gy, sums)
+                            else:
+                                kernels.direct_depthwise_weight_f64(&taps, source, F, gy, sums)
+                            continue
+                        if tail:
+                            memcpy(mine, gy, taps.rows * taps.columns * Y.channels * sizeof(real))
+                            gy = mine
+                        for g in range(groups):
+                            if real is float:
+                                kernels.direct_weight_f32(&taps, source + g * p.inside, F, gy + g * F, Y.channels,
+                                                          sums + g * K * ld, ld)
+                            else:
+                                kernels.direct_weight_f64(&taps, source + g * p.inside, F, gy + g * F, Y.channels,
+                                                          sums + g * K * ld, ld)
+                    chunk = next_of(&shares, thread)
             for g in prange((size + SUM_BLOCK - 1) // SUM_BLOCK, num_threads=num_threads, schedule="static"):
                 _add_chunks[real](partial, size, chunks, g * SUM_BLOCK, min((g + 1) * SUM_BLOCK, size))
             for f in prange(groups * F, num_threads=num_threads, schedule="static"):
@@ -519,7 +539,7 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
 
 cdef void _add_chunks(real *partial, Py_ssize_t size, Py_ssize_t chunks, Py_ssize_t start,
                       Py_ssize_t stop) noexcept nogil:
-    """Add numbers start ... stop - 1 of all chunks to those of the first, chunk after chunk: memory is read in order."""
+    """Add numbers start ... stop - 1 of all chunks to those of the first, chunk after chunk, as they lie in memory."""
     cdef Py_ssize_t chunk, i
     cdef const real *other
     for chunk in range(1, chunks):

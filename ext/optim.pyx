@@ -263,7 +263,7 @@ def sgd_step(
 cdef void _sgd(const Table *t, real lr, real decay, real sign, int threads) noexcept nogil:
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="dynamic"):
+    for b in prange(t.blocks, num_threads=threads, schedule="static"):
         r = row_of(t, b)
         i = (b - t.start[r]) * BLOCK
         n = block_size(t.size[r], b - t.start[r])
@@ -279,7 +279,7 @@ cdef void _sgd_momentum(
 ) noexcept nogil:
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="dynamic"):
+    for b in prange(t.blocks, num_threads=threads, schedule="static"):
         r = row_of(t, b)
         i = (b - t.start[r]) * BLOCK
         n = block_size(t.size[r], b - t.start[r])
@@ -318,7 +318,7 @@ def adagrad_step(
 cdef void _adagrad(const Table *t, real rate, real decay, real sign, real eps, int threads) noexcept nogil:
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="dynamic"):
+    for b in prange(t.blocks, num_threads=threads, schedule="static"):
         r = row_of(t, b)
         i = (b - t.start[r]) * BLOCK
         n = block_size(t.size[r], b - t.start[r])
@@ -364,7 +364,7 @@ cdef void _adadelta(
 ) noexcept nogil:
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="dynamic"):
+    for b in prange(t.blocks, num_threads=threads, schedule="static"):
         r = row_of(t, b)
         i = (b - t.start[r]) * BLOCK
         n = block_size(t.size[r], b - t.start[r])
@@ -410,7 +410,7 @@ cdef void _rmsprop(
 ) noexcept nogil:
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="dynamic"):
+    for b in prange(t.blocks, num_threads=threads, schedule="static"):
         r = row_of(t, b)
         i = (b - t.start[r]) * BLOCK
         n = block_size(t.size[r], b - t.start[r])
@@ -463,7 +463,7 @@ cdef void _adam(
 ) noexcept nogil:
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="dynamic"):
+    for b in prange(t.blocks, num_threads=threads, schedule="static"):
         r = row_of(t, b)
         i = (b - t.start[r]) * BLOCK
         n = block_size(t.size[r], b - t.start[r])
@@ -506,7 +506,7 @@ cdef void _square_sum(const Table *t, double *parts, real zero, int threads) noe
     """`zero` only chooses the type."""
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="dynamic"):
+    for b in prange(t.blocks, num_threads=threads, schedule="static"):
         r = row_of(t, b)
         i = (b - t.start[r]) * BLOCK
         n = block_size(t.size[r], b - t.start[r])
@@ -534,7 +534,7 @@ def scale(arrays, double factor, int num_threads):
 cdef void _scale(const Table *t, real factor, int threads) noexcept nogil:
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="dynamic"):
+    for b in prange(t.blocks, num_threads=threads, schedule="static"):
         r = row_of(t, b)
         i = (b - t.start[r]) * BLOCK
         n = block_size(t.size[r], b - t.start[r])

@@ -16,6 +16,7 @@ from nnx._ext.common cimport (
 )
 from nnx._ext.gemm cimport nnx_gemm
 from nnx._ext.memory cimport give_workspace, take_workspace
+from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 
 cnp.import_array()
@@ -210,6 +211,8 @@ def forward(
 
 
 cdef int _forward(Layer *L, const real *w, const real *project, int threads) except -1:
+    cdef Shares shares
+    cdef int thread
     cdef Py_ssize_t blocks = (L.batch + ROWS - 1) // ROWS, tiles = (L.rows + COLUMNS - 1) // COLUMNS, b, s, n, c
     cdef real *states = <real *> L.states
     pack[real](w, L.width, L.rows, 1, L.width, &L.packed, threads)
@@ -223,10 +226,14 @@ cdef int _forward(Layer *L, const real *w, const real *project, int threads) exc
             for n in prange(L.batch, nogil=True, num_threads=threads, schedule="static"):
                 activate[real](L, states, s, n, 1)
     else:
-        for b in prange(blocks, nogil=True, num_threads=threads, schedule="dynamic"):
-            for s in range(L.steps):
-                multiply_step[real](L, states, s, b * ROWS, min(ROWS, L.batch - b * ROWS), 0, L.rows)
-                activate[real](L, states, s, b * ROWS, min(ROWS, L.batch - b * ROWS))
+        share_out(&shares, blocks, threads)
+        for thread in prange(threads, nogil=True, num_threads=threads, schedule="static", chunksize=1):
+            b = next_of(&shares, thread)
+            while b >= 0:
+                for s in range(L.steps):
+                    multiply_step[real](L, states, s, b * ROWS, min(ROWS, L.batch - b * ROWS), 0, L.rows)
+                    activate[real](L, states, s, b * ROWS, min(ROWS, L.batch - b * ROWS))
+                b = next_of(&shares, thread)
     return 0
 
 
@@ -342,6 +349,8 @@ def backward(
 
 
 cdef int _backward(Layer *L, const real *w, const real *project, int threads) except -1:
+    cdef Shares shares
+    cdef int thread
     cdef Py_ssize_t blocks = (L.batch + ROWS - 1) // ROWS, tiles = (L.width + COLUMNS - 1) // COLUMNS, b, s, n, c
     cdef real *later = <real *> L.later
     pack[real](w, L.rows, L.width, L.width, 1, &L.packed, threads)
@@ -357,10 +366,14 @@ cdef int _backward(Layer *L, const real *w, const real *project, int threads) ex
             for c in prange(tiles, nogil=True, num_threads=threads, schedule="static"):
                 multiply_back[real](L, later, s, 0, L.batch, c * COLUMNS, min(COLUMNS, L.width - c * COLUMNS))
     else:
-        for b in prange(blocks, nogil=True, num_threads=threads, schedule="dynamic"):
-            for s in range(L.steps - 1, -1, -1):
-                gradient[real](L, later, s, b * ROWS, min(ROWS, L.batch - b * ROWS))
-                multiply_back[real](L, later, s, b * ROWS, min(ROWS, L.batch - b * ROWS), 0, L.width)
+        share_out(&shares, blocks, threads)
+        for thread in prange(threads, nogil=True, num_threads=threads, schedule="static", chunksize=1):
+            b = next_of(&shares, thread)
+            while b >= 0:
+                for s in range(L.steps - 1, -1, -1):
+                    gradient[real](L, later, s, b * ROWS, min(ROWS, L.batch - b * ROWS))
+                    multiply_back[real](L, later, s, b * ROWS, min(ROWS, L.batch - b * ROWS), 0, L.width)
+                b = next_of(&shares, thread)
     return 0
 
 

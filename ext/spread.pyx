@@ -9,12 +9,13 @@ Dimension letters: N images, C channels in, F filters (channels out).
 """
 
 cimport numpy as cnp
-from cython.parallel cimport prange, threadid
+from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
 from nnx._ext.common cimport check_threads, check_writeable, real, real_type
 from nnx._ext.conv cimport Image, read_bias, read_image
 from nnx._ext.memory cimport give_workspace, take_workspace
+from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 
 cnp.import_array()
@@ -187,6 +188,8 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple padd
 
 cdef int _forward(const nnx_spread *kernels, Plan *p, Image X, Image W, Image Y, const real *bias, bint relu,
                   int num_threads) except -1:
+    cdef Shares shares
+    cdef int thread
     cdef Py_ssize_t units = Y.images * p.bands, unit, scratch = _band_size(p), v, k, i, c, j, f
     cdef real *weights = NULL
     cdef real *buffer = NULL
@@ -211,14 +214,18 @@ cdef int _forward(const nnx_spread *kernels, Plan *p, Image X, Image W, Image Y,
                                 weights[
                                     v * p.taps + ((c * p.band.across + k) * p.band.down + i) * p.lanes + j
                                 ] = (<real *> W.data)[f * W.image + c * W.channel + i * W.stride[1] + k * W.stride[2]]
-            for unit in prange(units, num_threads=num_threads, schedule="dynamic"):
-                source = _spread_band[real](kernels, p, &X, unit, buffer + threadid() * scratch)
-                band = _band(p, unit)
-                out = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.rows * Y.stride[1]
-                if real is float:
-                    kernels.spread_forward_f32(&band, source, weights, biases, relu, out)
-                else:
-                    kernels.spread_forward_f64(&band, source, weights, biases, relu, out)
+            share_out(&shares, units, num_threads)
+            for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+                unit = next_of(&shares, thread)
+                while unit >= 0:
+                    source = _spread_band[real](kernels, p, &X, unit, buffer + thread * scratch)
+                    band = _band(p, unit)
+                    out = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.rows * Y.stride[1]
+                    if real is float:
+                        kernels.spread_forward_f32(&band, source, weights, biases, relu, out)
+                    else:
+                        kernels.spread_forward_f64(&band, source, weights, biases, relu, out)
+                    unit = next_of(&shares, thread)
     finally:
         give_workspace(buffer)
         give_workspace(weights)
@@ -253,6 +260,8 @@ def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple padding, in
 cdef int _weight_grad(real *gw, const nnx_spread *kernels, Plan *p, Image X, Image W, Image Y,
                       int num_threads) except -1:
     """Each of a fixed number of chunks sums its bands, lane by lane; chunks, then lanes are added in order."""
+    cdef Shares shares
+    cdef int thread
     cdef Py_ssize_t units = Y.images * p.bands if p.band.width > 0 and p.out[0] > 0 else 0
     cdef Py_ssize_t chunks = max(min(units, CHUNKS), 1), chunk, unit, size = (p.period + 1) * p.taps
     cdef Py_ssize_t scratch = _band_size(p), F = p.band.F, rest = p.band.width % p.lanes, f, c, k, i, at, v, j
@@ -269,17 +278,21 @@ cdef int _weight_grad(real *gw, const nnx_spread *kernels, Plan *p, Image X, Ima
         partial = <real *> take_workspace(chunks * size * sizeof(real))
         buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
         with nogil:
-            for chunk in prange(chunks, num_threads=num_threads, schedule="dynamic"):
-                sums = partial + chunk * size
-                memset(sums, 0, size * sizeof(real))
-                for unit in range(units * chunk // chunks, units * (chunk + 1) // chunks):
-                    source = _spread_band[real](kernels, p, &X, unit, buffer + threadid() * scratch)
-                    band = _band(p, unit)
-                    gy = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.rows * Y.stride[1]
-                    if real is float:
-                        kernels.spread_weight_f32(&band, source, gy, sums)
-                    else:
-                        kernels.spread_weight_f64(&band, source, gy, sums)
+            share_out(&shares, chunks, num_threads)
+            for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+                chunk = next_of(&shares, thread)
+                while chunk >= 0:
+                    sums = partial + chunk * size
+                    memset(sums, 0, size * sizeof(real))
+                    for unit in range(units * chunk // chunks, units * (chunk + 1) // chunks):
+                        source = _spread_band[real](kernels, p, &X, unit, buffer + thread * scratch)
+                        band = _band(p, unit)
+                        gy = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.rows * Y.stride[1]
+                        if real is float:
+                            kernels.spread_weight_f32(&band, source, gy, sums)
+                        else:
+                            kernels.spread_weight_f64(&band, source, gy, sums)
+                    chunk = next_of(&shares, thread)
             for chunk in range(1, chunks):
                 for at in range(size):
                     partial[at] += partial[chunk * size + at]

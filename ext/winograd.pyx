@@ -8,13 +8,14 @@ Dimension letters: N images, C channels in, F filters (channels out); 36 numbers
 """
 
 cimport numpy as cnp
-from cython.parallel cimport prange, threadid
+from cython.parallel cimport prange
 from libc.string cimport memset
 
 from nnx._ext.common cimport _shape, check_threads, check_writeable
 from nnx._ext.conv cimport Image, read_image
 from nnx._ext.gemm cimport nnx_gemm
 from nnx._ext.memory cimport give_workspace, take_workspace
+from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 
 cnp.import_array()
@@ -143,6 +144,8 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, cnp.ndarray gx, tuple padding, int 
 
 cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t sc, Py_ssize_t sh, Py_ssize_t sw,
                    const float *bias, bint relu, Py_ssize_t top, Py_ssize_t left, int num_threads) except -1:
+    cdef Shares shares
+    cdef int thread
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t lanes = winograd.winograd_lanes_f32(), panel = gemm.gemm_panel_f32()
@@ -169,16 +172,20 @@ cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t s
             for g in prange(groups, num_threads=num_threads, schedule="static"):
                 winograd.winograd_weights_f32(C, g * lanes, min(lanes, F - g * lanes), w, sf, sc, sh, sw, panel, packed,
                                               u_step)
-            for b in prange(blocks, num_threads=num_threads, schedule="dynamic"):
-                first = b * block
-                count = min(block, tiles - first)
-                V = buffer + threadid() * scratch
-                M = V + 36 * v_step
-                winograd.winograd_input_f32(&source, <float *> X.data, zeros, first, count, V, c_row, v_step)
-                for k in range(36):
-                    gemm.gemm_f32(count, f_row, C, V + k * v_step, c_row, 1, packed + k * u_step, C, M + k * m_step,
-                                  f_row, 1, 0, NULL, NULL)
-                winograd.winograd_output_f32(&target, <float *> Y.data, bias, relu, first, count, M, f_row, m_step)
+            share_out(&shares, blocks, num_threads)
+            for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+                b = next_of(&shares, thread)
+                while b >= 0:
+                    first = b * block
+                    count = min(block, tiles - first)
+                    V = buffer + thread * scratch
+                    M = V + 36 * v_step
+                    winograd.winograd_input_f32(&source, <float *> X.data, zeros, first, count, V, c_row, v_step)
+                    for k in range(36):
+                        gemm.gemm_f32(count, f_row, C, V + k * v_step, c_row, 1, packed + k * u_step, C, M + k * m_step,
+                                      f_row, 1, 0, NULL, NULL)
+                    winograd.winograd_output_f32(&target, <float *> Y.data, bias, relu, first, count, M, f_row, m_step)
+                    b = next_of(&shares, thread)
     finally:
         give_workspace(zeros)
         give_workspace(buffer)
@@ -202,6 +209,8 @@ def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple padding, in
 
 cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left, int num_threads) except -1:
     """Blocks are cut into chunks; each sums into a partial gradient dU (36, F, C), and those are added in order."""
+    cdef Shares shares
+    cdef int thread
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t lanes = winograd.winograd_lanes_f32(), panel = gemm.gemm_panel_f32()
@@ -228,10 +237,14 @@ cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left
         zeros = <float *> take_workspace((max(C, F) + 64) * sizeof(float))
         memset(zeros, 0, max(C, F) * sizeof(float))
         with nogil:
-            for chunk in prange(chunks, num_threads=num_threads, schedule="dynamic"):
-                _weight_chunk(winograd, gemm, panel, &source, <float *> X.data, &target, <float *> Y.data, zeros,
-                              chunk * per_chunk, min((chunk + 1) * per_chunk, blocks), block, tiles, C, F, c_row, f_row,
-                              v_step, d_step, partial + chunk * size, buffer + threadid() * scratch)
+            share_out(&shares, chunks, num_threads)
+            for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+                chunk = next_of(&shares, thread)
+                while chunk >= 0:
+                    _weight_chunk(winograd, gemm, panel, &source, <float *> X.data, &target, <float *> Y.data, zeros,
+                                  chunk * per_chunk, min((chunk + 1) * per_chunk, blocks), block, tiles, C, F, c_row,
+                                  f_row, v_step, d_step, partial + chunk * size, buffer + thread * scratch)
+                    chunk = next_of(&shares, thread)
             for f in prange(F, num_threads=num_threads, schedule="static"):
                 winograd.winograd_weight_gradient_f32(chunks, size, C, F, c_row, f, partial,
                                                       <float *> W.data + f * W.image, W.channel, W.stride[1],
@@ -249,6 +262,8 @@ cdef int _weight_grad_by_matrix(Image X, Image W, const nnx_tiles *source, const
 
     Tiles are taken in slabs: all threads transform the slab's tiles, then add its products to their parts of dU.
     """
+    cdef Shares shares
+    cdef int thread
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t panel = gemm.gemm_panel_f32(), lanes = winograd.winograd_lanes_f32()
@@ -276,11 +291,15 @@ cdef int _weight_grad_by_matrix(Image X, Image W, const nnx_tiles *source, const
                 for i in prange(steps, num_threads=num_threads, schedule="static"):
                     _transform(winograd, source, <float *> X.data, target, <float *> Y.data, zeros, start,
                                i * TILE_STEP, count, panel, f_row, V, v_step, D, d_step)
-                for task in prange(36 * parts, num_threads=num_threads, schedule="dynamic"):
-                    k = task // parts
-                    f = task % parts * SLAB_ROWS
-                    gemm.gemm_f32(min(SLAB_ROWS, F - f), c_row, count, D + k * d_step + f, 1, f_row, V + k * v_step,
-                                  count, dU + (k * F + f) * c_row, c_row, 1, start > 0, NULL, NULL)
+                share_out(&shares, 36 * parts, num_threads)
+                for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+                    task = next_of(&shares, thread)
+                    while task >= 0:
+                        k = task // parts
+                        f = task % parts * SLAB_ROWS
+                        gemm.gemm_f32(min(SLAB_ROWS, F - f), c_row, count, D + k * d_step + f, 1, f_row, V + k * v_step,
+                                      count, dU + (k * F + f) * c_row, c_row, 1, start > 0, NULL, NULL)
+                        task = next_of(&shares, thread)
                 start = start + slab
             for f in prange(F, num_threads=num_threads, schedule="static"):
                 winograd.winograd_weight_gradient_f32(1, 0, C, F, c_row, f, dU, <float *> W.data + f * W.image,
