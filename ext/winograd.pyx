@@ -55,7 +55,7 @@ cdef enum:
     PARTIAL_BYTES = 33554432   # of all partial weight gradients together
     CHUNKS = 8                 # partial weight gradients, at most
     CHUNK_TILES = 64           # of a partial gradient, at least: below, adding them up costs more than it saves
-    MANY_BYTES = 524288        # of one gradient dU: from here on threads share its matrices instead
+    MANY_BYTES = 640000        # of one gradient dU: from here on threads share its matrices instead
     LEAST_SLAB_BYTES = 4194304  # transformed patches and gradients of the tiles that are summed at once then:
     MOST_SLAB_BYTES = 33554432  # half of dU, within these limits
     SLAB_ROWS = 96             # of dU that one thread computes
@@ -335,7 +335,8 @@ cdef void _weight_chunk(const nnx_winograd *winograd, const nnx_gemm *gemm, Py_s
     cdef float *D = V + 36 * v_step
     cdef nnx_tiles part = source[0]
     cdef Py_ssize_t b, k, c, first, count
-    memset(dU, 0, 36 * F * c_row * sizeof(float))
+    if start >= stop:
+        memset(dU, 0, 36 * F * c_row * sizeof(float))
     for b in range(start, stop):
         first = b * block
         count = min(block, tiles - first)
@@ -347,4 +348,4 @@ cdef void _weight_chunk(const nnx_winograd *winograd, const nnx_gemm *gemm, Py_s
         winograd.winograd_gradient_f32(target, gy, zeros, first, count, D, f_row, d_step)
         for k in range(36):
             gemm.gemm_f32(F, c_row, count, D + k * d_step, 1, f_row, V + k * v_step, count, dU + k * F * c_row, c_row,
-                          1, 1, NULL, NULL)
+                          1, b > start, NULL, NULL)
