@@ -50,6 +50,10 @@ cdef extern from "table.h" nogil:
                                             float *) noexcept nogil
         void (*direct_depthwise_weight_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *,
                                             double *) noexcept nogil
+        void (*direct_depthwise_scatter_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *,
+                                             float *) noexcept nogil
+        void (*direct_depthwise_scatter_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *,
+                                             double *) noexcept nogil
         void (*direct_scatter_f32)(const nnx_taps *, const float *, Py_ssize_t, float *) noexcept nogil
         void (*direct_scatter_f64)(const nnx_taps *, const double *, Py_ssize_t, double *) noexcept nogil
 
@@ -256,11 +260,7 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
         buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
         with nogil:
             if depthwise:
-                for t in range(p.runs):
-                    for g in range(p.C):
-                        packed[t * p.C + g] = (<real *> W.data)[
-                            g * W.image + t // p.taps[1] * W.stride[1] + t % p.taps[1] * W.stride[2]
-                        ]
+                _pack_depthwise[real](p, &W, packed)
             else:
                 for g in range(p.groups):
                     _pack[real](p, &W, g * F, F, panel, packed + g * group_size)
@@ -295,6 +295,16 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
     return 0
 
 
+cdef void _pack_depthwise(const Plan *p, const Image *W, real *packed) noexcept nogil:
+    """packed[tap][channel]"""
+    cdef Py_ssize_t t, c
+    for t in range(p.runs):
+        for c in range(p.C):
+            packed[t * p.C + c] = (<real *> W.data)[
+                c * W.image + t // p.taps[1] * W.stride[1] + t % p.taps[1] * W.stride[2]
+            ]
+
+
 cdef void _pack(const Plan *p, const Image *W, Py_ssize_t first, Py_ssize_t F, Py_ssize_t panel,
                 real *packed) noexcept nogil:
     """packed[panel][(tap, channel)][filter of the panel] of F filters, zeros behind the last one."""
@@ -315,10 +325,11 @@ cdef void _pack(const Plan *p, const Image *W, Py_ssize_t first, Py_ssize_t F, P
 # -- data gradient ----------------------------------------------------------------------------------
 
 def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple stride, tuple padding, tuple dilation,
-              int num_threads):
+              Py_ssize_t groups, int num_threads):
     """gx = the gradient of forward() with respect to x, from gy; with a bias it is a transposed convolution.
 
-    gy (N, F, axes) channels-last, w (F, C, taps), bias (C,) or None, gx (N, C, axes) channels-last.
+    gy (N, F, axes) channels-last, w (F, C, taps), bias (C,) or None, gx (N, C, axes) channels-last; one group, or
+    one filter and one group for each channel, w (C, 1, taps).
     """
     cdef Image X, W, Y
     cdef Plan p
@@ -328,7 +339,9 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple 
     read_image(gx, kind, True, "direct.data_grad", "gx", &X)
     read_image(w, kind, False, "direct.data_grad", "w", &W)
     read_image(gy, kind, True, "direct.data_grad", "gy", &Y)
-    _plan(&X, &W, &Y, stride, padding, dilation, 1, "direct.data_grad", &p)
+    _plan(&X, &W, &Y, stride, padding, dilation, groups, "direct.data_grad", &p)
+    if groups != 1 and not (p.inside == 1 and Y.channels == p.C):
+        raise ValueError(f"direct.data_grad: expected 1 group or one filter per channel, got {Y.channels} in {groups}")
     cdef cnp.ndarray b = read_bias(bias, kind, X.channels, "direct.data_grad")
     if cnp.PyArray_SIZE(gx) == 0:
         return
@@ -352,7 +365,8 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
     cdef Py_ssize_t band = max((H + wanted - 1) // wanted, p.reach[0]), bands = (H + band - 1) // band
     cdef Py_ssize_t width = max(p.width, p.low[1] + X.size[2]), s = p.stride[0], top, end, first, last, origin
     cdef Py_ssize_t image = ((band + 2 * p.reach[0]) * width * C + lanes + 15) // 16 * 16, tile = p.out[1] * columns
-    cdef Py_ssize_t scratch = image + (tile + 15) // 16 * 16 + 16, unit, i, j, c
+    cdef bint depthwise = p.groups != 1
+    cdef Py_ssize_t scratch = image + (0 if depthwise else (tile + 15) // 16 * 16) + 16, unit, i, j, c
     cdef real *packed = NULL
     cdef real *buffer = NULL
     cdef real *mine
@@ -374,10 +388,13 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
     if X.images * bands < num_threads:
         num_threads = X.images * bands
     try:
-        packed = <real *> take_workspace(max(panels * panel * F, 1) * sizeof(real))
+        packed = <real *> take_workspace(max(p.runs * C if depthwise else panels * panel * F, 1) * sizeof(real))
         buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
         with nogil:
-            _pack_transposed[real](p, &W, F, panel, run, columns, packed)
+            if depthwise:
+                _pack_depthwise[real](p, &W, packed)
+            else:
+                _pack_transposed[real](p, &W, F, panel, run, columns, packed)
             share_out(&shares, X.images * bands, num_threads)
             for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
                 unit = next_of(&shares, thread)
@@ -392,12 +409,20 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
                     source = <real *> Y.data + unit // bands * Y.image
                     for i in range(first, last + 1):
                         if real is float:
-                            gemm.gemm_f32(p.out[1], columns, F, source + i * Y.stride[1], F, 1, packed, F, mine + image,
-                                          columns, 1, 0, NULL, NULL)
-                            kernels.direct_scatter_f32(&taps, mine + image, run, mine + (i * s - origin) * width * C)
+                            if depthwise:
+                                kernels.direct_depthwise_scatter_f32(&taps, source + i * Y.stride[1], C, packed,
+                                                                     mine + (i * s - origin) * width * C)
+                            else:
+                                gemm.gemm_f32(p.out[1], columns, F, source + i * Y.stride[1], F, 1, packed, F,
+                                              mine + image, columns, 1, 0, NULL, NULL)
+                                kernels.direct_scatter_f32(&taps, mine + image, run,
+                                                           mine + (i * s - origin) * width * C)
+                        elif depthwise:
+                            kernels.direct_depthwise_scatter_f64(&taps, source + i * Y.stride[1], C, packed,
+                                                                 mine + (i * s - origin) * width * C)
                         else:
-                            gemm.gemm_f64(p.out[1], columns, F, source + i * Y.stride[1], F, 1, packed, F, mine + image,
-                                          columns, 1, 0, NULL, NULL)
+                            gemm.gemm_f64(p.out[1], columns, F, source + i * Y.stride[1], F, 1, packed, F,
+                                          mine + image, columns, 1, 0, NULL, NULL)
                             kernels.direct_scatter_f64(&taps, mine + image, run, mine + (i * s - origin) * width * C)
                     for i in range(top, end):
                         to = <real *> X.data + unit // bands * X.image + i * X.stride[1]

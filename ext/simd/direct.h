@@ -238,73 +238,156 @@ static void NAME(direct_weight)(const struct nnx_taps *d, const REAL *x, ptrdiff
     }
 }
 
-/* One filter per channel: y[pixel][c] = bias[c] + sum over taps of x[pixel + tap][c] w[tap][c], for C >= a vector of
- * channels. Where C is no whole number of vectors the last one begins earlier: it computes some channels again. */
+/* -- one filter per channel: channels are lanes ---------------------------------------------------------------------- */
+
+#define DEPTHWISE_PIXELS 8
+#define DEPTHWISE_TAPS 9
+
+/* `count` neighbouring pixels of a vector of channels; `count` is a constant. */
+INLINE void NAME(depthwise_pixels)(const int count, const struct nnx_taps *d, const REAL *x, ptrdiff_t C, const REAL *w,
+                                   NAME(vec) bias, const int relu, REAL *y)
+{
+    const ptrdiff_t step = d->pixel_step, taps = d->runs;
+    NAME(vec) sum[DEPTHWISE_PIXELS];
+    UNROLL(8)
+    for (int i = 0; i < count; i++)
+        sum[i] = bias;
+    for (ptrdiff_t k = 0; k < taps; k++, w += C) {
+        const REAL *from = x + d->offset[k];
+        const NAME(vec) f = LOAD(w);
+        UNROLL(8)
+        for (int i = 0; i < count; i++) {
+            sum[i] += LOAD(from) * f;
+            ADVANCE(from, step);
+        }
+    }
+    UNROLL(8)
+    for (int i = 0; i < count; i++)
+        STORE(y + i * C, relu ? NAME(positive)(sum[i]) : sum[i]);
+}
+
+/* `count` taps of a vector of channels, over all pixels: out[tap] += x gy, rows of `out` are `ld` apart. */
+INLINE void NAME(depthwise_taps)(const int count, const struct nnx_taps *d, const ptrdiff_t *offset, const REAL *x,
+                                 ptrdiff_t C, const REAL *gy, REAL *out, ptrdiff_t ld)
+{
+    const ptrdiff_t step = d->pixel_step, columns = d->columns;
+    NAME(vec) sum[DEPTHWISE_TAPS];
+    UNROLL(9)
+    for (int k = 0; k < count; k++)
+        sum[k] = LOAD(out + k * ld);
+    for (ptrdiff_t i = 0; i < d->rows; i++) {
+        const REAL *from = x + i * d->row_step;
+        ptrdiff_t j = 0;
+        for (; j + 2 <= columns; j += 2, from += 2 * step, gy += 2 * C) {
+            const NAME(vec) g0 = LOAD(gy), g1 = LOAD(gy + C);
+            UNROLL(9)
+            for (int k = 0; k < count; k++) {
+                const REAL *p = from + offset[k];
+                sum[k] += LOAD(p) * g0;
+                sum[k] += LOAD(p + step) * g1;
+            }
+        }
+        for (; j < columns; j++, from += step, gy += C) {
+            const NAME(vec) g = LOAD(gy);
+            UNROLL(9)
+            for (int k = 0; k < count; k++)
+                sum[k] += LOAD(from + offset[k]) * g;
+        }
+    }
+    UNROLL(9)
+    for (int k = 0; k < count; k++)
+        STORE(out + k * ld, sum[k]);
+}
+
+/* y[pixel][c] = bias[c] + sum over taps of x[pixel + tap][c] w[tap][c], for C >= a vector of channels. Where C is no whole
+ * number of vectors the last one begins earlier: it computes some channels again. */
 static void NAME(direct_depthwise)(const struct nnx_taps *d, const REAL *x, ptrdiff_t C, const REAL *w,
                                    const REAL *bias, int relu, REAL *y)
 {
-    const ptrdiff_t taps = d->runs, columns = d->columns, step = d->pixel_step;
+#define PIXELS_CASE_(n) \
+    case n: \
+        NAME(depthwise_pixels)(n, d, from, C, w + at, start, relu, to); \
+        break;
+    const ptrdiff_t columns = d->columns, step = d->pixel_step;
     for (ptrdiff_t i = 0; i < d->rows; i++)
         for (ptrdiff_t c = 0; c < C; c += VLEN) {
             const ptrdiff_t at = c + VLEN <= C ? c : C - VLEN;
             const REAL *from = x + i * d->row_step + at;
             REAL *to = y + i * columns * C + at;
             const NAME(vec) start = bias ? LOAD(bias + at) : (NAME(vec)){0};
-            ptrdiff_t j = 0;
-            for (; j + 4 <= columns; j += 4, from += 4 * step, to += 4 * C) {
-                NAME(vec) s0 = start, s1 = start, s2 = start, s3 = start;
-                for (ptrdiff_t k = 0; k < taps; k++) {
-                    const REAL *p = from + d->offset[k];
-                    const NAME(vec) f = LOAD(w + k * C + at);
-                    s0 += LOAD(p) * f;
-                    s1 += LOAD(p + step) * f;
-                    s2 += LOAD(p + 2 * step) * f;
-                    s3 += LOAD(p + 3 * step) * f;
+            /* blocks of even size: 14 pixels are 7 + 7 */
+            ptrdiff_t blocks = (columns + DEPTHWISE_PIXELS - 1) / DEPTHWISE_PIXELS, j = 0;
+            for (; blocks > 0; blocks--) {
+                const int count = (int)((columns - j + blocks - 1) / blocks);
+                switch (count) {
+                    PIXELS_CASE_(1)
+                    PIXELS_CASE_(2)
+                    PIXELS_CASE_(3)
+                    PIXELS_CASE_(4)
+                    PIXELS_CASE_(5)
+                    PIXELS_CASE_(6)
+                    PIXELS_CASE_(7)
+                    PIXELS_CASE_(8)
                 }
-                STORE(to, relu ? NAME(positive)(s0) : s0);
-                STORE(to + C, relu ? NAME(positive)(s1) : s1);
-                STORE(to + 2 * C, relu ? NAME(positive)(s2) : s2);
-                STORE(to + 3 * C, relu ? NAME(positive)(s3) : s3);
-            }
-            for (; j < columns; j++, from += step, to += C) {
-                NAME(vec) s = start;
-                for (ptrdiff_t k = 0; k < taps; k++)
-                    s += LOAD(from + d->offset[k]) * LOAD(w + k * C + at);
-                STORE(to, relu ? NAME(positive)(s) : s);
+                j += count;
+                from += count * step;
+                to += count * C;
             }
         }
+#undef PIXELS_CASE_
 }
 
 /* sum[tap][c] += sum over pixels of x[pixel + tap][c] gy[pixel][c]; `sum` has room for ceil(C / VLEN) vectors of channels
  * per tap: the last vector of channels, which may begin earlier, has its own place. */
 static void NAME(direct_depthwise_weight)(const struct nnx_taps *d, const REAL *x, ptrdiff_t C, const REAL *gy, REAL *sum)
 {
-    const ptrdiff_t taps = d->runs, columns = d->columns, step = d->pixel_step, ld = (C + VLEN - 1) / VLEN * VLEN;
+#define TAPS_CASE_(n) \
+    case n: \
+        NAME(depthwise_taps)(n, d, d->offset + k, x + at, C, gy + at, sum + k * ld + c, ld); \
+        break;
+    const ptrdiff_t taps = d->runs, ld = (C + VLEN - 1) / VLEN * VLEN;
     for (ptrdiff_t c = 0; c < C; c += VLEN) {
         const ptrdiff_t at = c + VLEN <= C ? c : C - VLEN;
-        for (ptrdiff_t k = 0; k < taps; k += 4) {
-            const ptrdiff_t n = taps - k < 4 ? taps - k : 4;
-            const ptrdiff_t o0 = d->offset[k], o1 = d->offset[n > 1 ? k + 1 : k], o2 = d->offset[n > 2 ? k + 2 : k];
-            const ptrdiff_t o3 = d->offset[n > 3 ? k + 3 : k];
-            REAL *out = sum + k * ld + c;
-            NAME(vec) s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
-            for (ptrdiff_t i = 0; i < d->rows; i++) {
-                const REAL *from = x + i * d->row_step + at, *g = gy + i * columns * C + at;
-                for (ptrdiff_t j = 0; j < columns; j++, from += step, g += C) {
-                    const NAME(vec) v = LOAD(g);
-                    s0 += LOAD(from + o0) * v;
-                    s1 += LOAD(from + o1) * v;
-                    s2 += LOAD(from + o2) * v;
-                    s3 += LOAD(from + o3) * v;
-                }
+        ptrdiff_t blocks = (taps + DEPTHWISE_TAPS - 1) / DEPTHWISE_TAPS, k = 0;
+        for (; blocks > 0; blocks--) {
+            const int count = (int)((taps - k + blocks - 1) / blocks);
+            switch (count) {
+                TAPS_CASE_(1)
+                TAPS_CASE_(2)
+                TAPS_CASE_(3)
+                TAPS_CASE_(4)
+                TAPS_CASE_(5)
+                TAPS_CASE_(6)
+                TAPS_CASE_(7)
+                TAPS_CASE_(8)
+                TAPS_CASE_(9)
             }
-            STORE(out, LOAD(out) + s0);
-            if (n > 1)
-                STORE(out + ld, LOAD(out + ld) + s1);
-            if (n > 2)
-                STORE(out + 2 * ld, LOAD(out + 2 * ld) + s2);
-            if (n > 3)
-                STORE(out + 3 * ld, LOAD(out + 3 * ld) + s3);
+            k += count;
+        }
+    }
+#undef TAPS_CASE_
+}
+
+/* x[pixel + tap][c] += gy[pixel][c] w[tap][c] for one row of pixels: the gradient with respect to x. */
+static void NAME(direct_depthwise_scatter)(const struct nnx_taps *d, const REAL *gy, ptrdiff_t C, const REAL *w, REAL *x)
+{
+    const ptrdiff_t taps = d->runs, step = d->pixel_step;
+    for (ptrdiff_t j = 0; j < d->columns; j++, gy += C, x += step) {
+        ptrdiff_t c = 0;
+        for (; c + VLEN <= C; c += VLEN) {
+            const NAME(vec) g = LOAD(gy + c);
+            for (ptrdiff_t k = 0; k < taps; k++) {
+                REAL *to = x + d->offset[k] + c;
+                STORE(to, LOAD(to) + g * LOAD(w + k * C + c));
+            }
+        }
+        if (c < C) {
+            const NAME(vec) g = NAME(load_part)(gy + c, C - c);
+            for (ptrdiff_t k = 0; k < taps; k++) {
+                REAL *to = x + d->offset[k] + c;
+                const NAME(vec) sum = NAME(load_part)(to, C - c) + g * NAME(load_part)(w + k * C + c, C - c);
+                NAME(store_part)(to, sum, C - c);
+            }
         }
     }
 }
@@ -340,3 +423,5 @@ static void NAME(direct_scatter)(const struct nnx_taps *d, const REAL *columns, 
 #undef PIXELS_ARGUMENTS
 #undef PIXELS_CASE
 #undef PRODUCTS_CASE
+#undef DEPTHWISE_PIXELS
+#undef DEPTHWISE_TAPS

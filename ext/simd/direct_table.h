@@ -22,6 +22,8 @@ struct nnx_taps {
                                const REAL *bias, int relu, REAL *y)) \
     X(void, direct_depthwise_weight, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t C, const REAL *gy, \
                                       REAL *sum)) \
+    X(void, direct_depthwise_scatter, (const struct nnx_taps *taps, const REAL *gy, ptrdiff_t C, const REAL *w, \
+                                       REAL *x)) \
     X(void, direct_scatter, (const struct nnx_taps *taps, const REAL *columns, ptrdiff_t padded, REAL *x))
 
 #endif

@@ -20,6 +20,7 @@ def data_grad(
     stride: tuple[int, ...],
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
+    groups: int,
     num_threads: int,
 ) -> None: ...
 def weight_grad(

@@ -32,6 +32,7 @@ SHAPES = {
     "groups": ((2, 8, 7, 7), (12, 2, 3, 3), 1, 1, 1, 4, "direct", "turned"),
     "groups-stride": ((2, 8, 7, 7), (12, 2, 3, 3), 2, 1, 1, 4, "direct", "columns"),
     "depthwise": ((2, 19, 7, 8), (19, 1, 3, 3), 1, 1, 1, 19, "direct", "turned"),
+    "depthwise-stride": ((2, 19, 7, 8), (19, 1, 3, 3), 2, 1, 1, 19, "direct", "scattered"),
     "many-taps": ((1, 1, 40, 40), (2, 1, 34, 34), 1, 0, 1, 1, "direct", "scattered"),
     "too-many-taps": ((1, 1, 70, 70), (2, 1, 34, 34), 1, 0, 2, 1, "columns", "columns"),
     "far-taps": ((1, 2, 300, 3), (2, 2, 2, 2), 1, 0, (200, 1), 1, "columns", "columns"),

@@ -23,8 +23,8 @@ def passes(x, w, b, gy, stride, padding, dilation, threads=2, layout=np.asarray,
     y, gx = empty_last(gy.shape, x.dtype), empty_last(x.shape, x.dtype)
     gw = np.full(w.shape, np.nan, x.dtype)
     direct.forward(layout(x), layout(w), b, y, stride, padding, dilation, groups, False, threads)
-    if groups == 1:
-        direct.data_grad(last(gy), layout(w), None, gx, stride, padding, dilation, threads)
+    if groups == 1 or groups == w.shape[0] == x.shape[1]:
+        direct.data_grad(last(gy), layout(w), None, gx, stride, padding, dilation, groups, threads)
     direct.weight_grad(last(gy), layout(x), gw, stride, padding, dilation, groups, threads)
     return y, gx, gw
 
@@ -84,12 +84,40 @@ def test_groups(level, groups, inside, dtype):
         gy = rng.standard_normal(expected.shape).astype(dtype)
         gw_expected = BASE.conv_weight_grad(gy, x, w.shape, stride, pairs, dilation, groups)
         for layout in (np.ascontiguousarray, last):
-            y, _, gw = passes(x, w, b, gy, stride, padding, dilation, 2, layout, groups)
+            y, gx, gw = passes(x, w, b, gy, stride, padding, dilation, 2, layout, groups)
             check(y, expected, dtype)
+            if inside == "depthwise":
+                check(gx, BASE.conv_data_grad(gy, w, x.shape, stride, pairs, dilation, groups), dtype)
             check(gw, gw_expected, dtype)
         positive = empty_last(expected.shape, dtype)
         direct.forward(x, w, b, positive, stride, padding, dilation, groups, True, 3)
         np.testing.assert_array_equal(positive, np.where(y <= 0, 0, y))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kernel", [(1, 1), (2, 1), (1, 3), (2, 2), (5, 1), (2, 3), (7, 1), (2, 4), (3, 3), (2, 5), (5, 5)])
+def test_depthwise_rows_of_every_length(level, rng, kernel, dtype):
+    """Pixels go in blocks of up to 8, taps of up to 9: each number of them, and channels beside whole vectors."""
+    channels = 21
+    w = rng.standard_normal((channels, 1, *kernel)).astype(dtype)
+    for width in range(1, 18):
+        stride = (1 + width % 2, 1 + width // 9)
+        out = (3 * stride[0] + kernel[0] - 1, (width - 1) * stride[1] + kernel[1])
+        x = rng.standard_normal((2, channels, *out)).astype(dtype)
+        how = stride, ((0, 0), (0, 0)), (1, 1), channels
+        expected = BASE.conv(x, w, None, *how)
+        assert expected.shape[-1] == width
+        gy = rng.standard_normal(expected.shape).astype(dtype)
+        y, gx, gw = passes(x, w, None, gy, stride, (0, 0), (1, 1), 2, last, channels)
+        check(y, expected, dtype)
+        check(gx, BASE.conv_data_grad(gy, w, x.shape, *how), dtype)
+        check(gw, BASE.conv_weight_grad(gy, x, w.shape, *how), dtype)
+
+
+def test_data_grad_takes_one_group_or_one_filter_per_channel():
+    gy, gx = empty_last((1, 6, 4, 4), F), empty_last((1, 4, 4, 4), F)
+    with pytest.raises(ValueError, match="direct.data_grad: expected 1 group or one filter per channel, got 6 in 2"):
+        direct.data_grad(gy, np.ones((6, 2, 1, 1), F), None, gx, (1, 1), (0, 0), (1, 1), 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +157,7 @@ def test_positive_part(level, rng, filters, dtype):
 def test_data_grad_with_bias_is_a_transposed_convolution(level, rng):
     gy = last(rng.standard_normal((2, 6, 4, 4)).astype(np.float32))
     w, bias = rng.standard_normal((6, 5, 3, 3)).astype(np.float32), rng.standard_normal(5).astype(np.float32)
-    how = ((2, 2), (1, 1), (1, 1), 2)
+    how = ((2, 2), (1, 1), (1, 1), 1, 2)
     plain, with_bias = empty_last((2, 5, 8, 8), np.float32), empty_last((2, 5, 8, 8), np.float32)
     direct.data_grad(gy, w, None, plain, *how)
     direct.data_grad(gy, w, bias, with_bias, *how)
@@ -147,7 +175,7 @@ def test_what_is_not_finite_stays_in_its_taps(level, rng, bad, dtype):
     gx, gw = empty_last((1, 2, 8, 8), dtype), np.empty_like(w)
     with np.errstate(invalid="ignore"):
         expected = BASE.conv_data_grad(gy, w, gx.shape, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
-    direct.data_grad(last(gy), w, None, gx, (1, 1), (0, 0), (1, 1), 2)
+    direct.data_grad(last(gy), w, None, gx, (1, 1), (0, 0), (1, 1), 1, 2)
     np.testing.assert_array_equal(np.isfinite(gx), np.isfinite(expected))
     assert np.isfinite(gx).sum() == 2 * (64 - 9)
     direct.weight_grad(last(gy), x, gw, (1, 1), (0, 0), (1, 1), 1, 2)
@@ -167,7 +195,7 @@ def test_nothing_is_written_behind_the_result(level, rng):
     assert (memory[:32] == 7).all() and (memory[-32:] == 7).all()
     memory = np.full(2 * 6 * 5 * 2 + 64, 7.0)
     gx = memory[32:-32].reshape(2, 6, 5, 2).transpose(0, 3, 1, 2)
-    direct.data_grad(last(y), w, None, gx, (1, 1), (1, 1), (1, 1), 1)
+    direct.data_grad(last(y), w, None, gx, (1, 1), (1, 1), (1, 1), 1, 1)
     assert (memory[:32] == 7).all() and (memory[-32:] == 7).all()
 
 
@@ -179,7 +207,7 @@ def test_sizes_that_could_overflow_are_refused():
     with pytest.raises(MemoryError, match="direct.forward: no memory for a band of 4 rows with stride"):
         direct.forward(x, w, None, y, *how, 1, False, 1)
     with pytest.raises(MemoryError, match="direct.data_grad: no memory for a band of 4 rows"):
-        direct.data_grad(y, w, None, last(x), *how, 1)
+        direct.data_grad(y, w, None, last(x), *how, 1, 1)
     with pytest.raises(MemoryError, match="direct.weight_grad: no memory for a band of 4 rows"):
         direct.weight_grad(y, x, gw, *how, 1, 1)
 

@@ -116,7 +116,7 @@ class ConvKernels:
             turned = _turned(_whole(w), groups)
             _direct.forward(channels_last(gy), turned, None, gx, stride, border, dilation, groups, False, threads)
         elif how == "scattered":
-            _direct.data_grad(channels_last(gy), _whole(w), None, gx, stride, low, dilation, threads)
+            _direct.data_grad(channels_last(gy), _whole(w), None, gx, stride, low, dilation, groups, threads)
         else:
             _conv.data_grad(_source(gy), _whole(w), None, gx, stride, low, dilation, groups, threads)
         return gx
@@ -180,7 +180,8 @@ def _backward_algorithm(
     """What runs for the data gradient: "winograd", "turned", "scattered" or "columns".
 
     Without a stride, and if no padding is to be cut off, it is a convolution of gy with the filters turned around;
-    otherwise each pixel's products are added to a padded image, which takes whole vectors of channels.
+    otherwise each pixel's products are added to a padded image, which takes whole vectors of channels and one group or
+    as many as there are channels.
     """
     how = _algorithm(x_shape, w_shape, stride, low, dilation, groups, fast)
     if how != "direct":
@@ -191,7 +192,8 @@ def _backward_algorithm(
         and (groups > 1 or x_shape[1] >= _SCATTER_CHANNELS)
     ):
         return "turned"
-    return "scattered" if groups == 1 else "columns"
+    depthwise = groups == w_shape[0] == x_shape[1]
+    return "scattered" if groups == 1 or depthwise else "columns"
 
 
 @lru_cache(1024)
