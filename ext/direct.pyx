@@ -1,10 +1,10 @@
-"""Convolution in one and two dimensions that reads each number where it lies: for few filters or few channels.
+"""Convolution that reads each number where it lies: for few filters or few channels.
 
 An image, or a band of its rows, is copied once with the zeros of its padding around it (an unpadded channels-last image
-is read in place). The kernels of ext/simd/direct.h walk over it; no column matrix is built. The data gradient goes the
+is read in place); of a volume, the bands of all planes that one plane of the result reads. The kernels of ext/simd/direct.h walk over it; no column matrix is built. The data gradient goes the
 other way: each pixel's products are added to a padded image, which is then copied without its border.
 
-A unit of work is a band of one image; its size depends on the shapes alone, sums over bands have a fixed order, and no
+A unit of work is a band of one image, or of one plane of a volume; its size depends on the shapes alone, sums over bands have a fixed order, and no
 two tasks write the same number, so that the bits do not depend on the number of threads.
 
 Dimension letters: N images, C channels in, F filters (channels out), K numbers under a filter.
@@ -69,7 +69,16 @@ cdef enum:
 cdef double MOST = 2.0 ** 48  # numbers of scratch memory
 
 
+cdef struct Axis:  # of a volume, beside those of its planes
+    Py_ssize_t stride
+    Py_ssize_t low
+    Py_ssize_t dilation
+    Py_ssize_t taps
+    Py_ssize_t out
+
+
 cdef struct Plan:
+    Axis depth
     Py_ssize_t stride[2]
     Py_ssize_t low[2]         # zeros above and to the left
     Py_ssize_t dilation[2]
@@ -81,7 +90,7 @@ cdef struct Plan:
     Py_ssize_t out[2]         # rows and columns of y
     Py_ssize_t width          # columns of a padded band
     Py_ssize_t band           # rows of y per band
-    Py_ssize_t bands          # per image
+    Py_ssize_t bands          # per image or plane
     bint padded               # whether bands are copied at all
     Py_ssize_t runs
     Py_ssize_t length
@@ -92,23 +101,29 @@ cdef int _plan(Image *x, Image *w, Image *y, tuple stride, tuple padding, tuple 
                str kernel, Plan *p) except -1:
     """Check the shapes and cut the images into bands."""
     cdef int n = len(stride), axis
-    if n < 1 or n > 2 or len(padding) != n or len(dilation) != n:
+    if n < 1 or n > 3 or len(padding) != n or len(dilation) != n:
         raise ValueError(
-            f"{kernel}: expected stride, padding and dilation of 1 or 2 numbers, got {stride}, {padding}, {dilation}"
+            f"{kernel}: expected stride, padding and dilation of 1 to 3 numbers, got {stride}, {padding}, {dilation}"
         )
+    for numbers, least in ((stride, 1), (dilation, 1), (padding, 0)):
+        if not (least <= min(numbers) and max(numbers) <= LARGEST):
+            raise ValueError(
+                f"{kernel}: expected stride and dilation >= 1 and padding >= 0, got {stride}, {dilation}, {padding}"
+            )
+    p.depth.stride = 1 if n < 3 else stride[0]
+    p.depth.low = 0 if n < 3 else padding[0]
+    p.depth.dilation = 1 if n < 3 else dilation[0]
+    p.depth.taps = w.size[0]
+    p.depth.out = y.size[0]
     for axis in range(2):
         p.stride[axis] = 1 if axis < 2 - n else stride[axis - 2 + n]
         p.low[axis] = 0 if axis < 2 - n else padding[axis - 2 + n]
         p.dilation[axis] = 1 if axis < 2 - n else dilation[axis - 2 + n]
-        if not (1 <= p.stride[axis] <= LARGEST and 0 <= p.low[axis] <= LARGEST and 1 <= p.dilation[axis] <= LARGEST):
-            raise ValueError(
-                f"{kernel}: expected stride and dilation >= 1 and padding >= 0, got {stride}, {dilation}, {padding}"
-            )
         p.taps[axis] = w.size[axis + 1]
         p.out[axis] = y.size[axis + 1]
         p.reach[axis] = (p.taps[axis] - 1) * p.dilation[axis] + 1
-    if x.size[0] != 1 or w.size[0] != 1 or y.size[0] != 1:
-        raise ValueError(f"{kernel}: expected images of 1 or 2 dimensions, got 3")
+    if n < 3 and (x.size[0] != 1 or w.size[0] != 1 or y.size[0] != 1):
+        raise ValueError(f"{kernel}: expected images of 1 or 2 dimensions like stride, got 3")
     if groups < 1 or w.channels * groups != x.channels or w.images != y.channels or w.images % groups or (
         x.images != y.images
     ):
@@ -120,45 +135,67 @@ cdef int _plan(Image *x, Image *w, Image *y, tuple stride, tuple padding, tuple 
     p.groups = groups
     p.inside = w.channels
     cdef bint joined = p.dilation[1] == 1 and groups == 1
-    p.runs = p.taps[0] * (1 if joined else p.taps[1])
+    p.runs = p.depth.taps * p.taps[0] * (1 if joined else p.taps[1])
     p.length = p.inside * (p.taps[1] if joined else 1)
-    if p.runs > MAX_RUNS or p.taps[0] > LARGEST or p.taps[1] > LARGEST:
-        raise ValueError(f"{kernel}: expected filters of at most {MAX_RUNS} runs, got {p.taps[0]}x{p.taps[1]} taps")
+    if p.runs > MAX_RUNS or max(p.depth.taps, p.taps[0], p.taps[1]) > LARGEST:
+        raise ValueError(
+            f"{kernel}: expected filters of at most {MAX_RUNS} runs, got {p.depth.taps}x{p.taps[0]}x{p.taps[1]} taps"
+        )
     p.width = (p.out[1] - 1) * p.stride[1] + p.reach[1]
     cdef Py_ssize_t height = (p.out[0] - 1) * p.stride[0] + p.reach[0]
     p.padded = (
-        p.low[0] > 0 or p.low[1] > 0 or p.width > x.size[2] or height > x.size[1]
+        p.depth.low > 0 or p.low[0] > 0 or p.low[1] > 0 or p.width > x.size[2] or height > x.size[1]
+        or (p.depth.out - 1) * p.depth.stride + (p.depth.taps - 1) * p.depth.dilation >= x.size[0]
         or not (x.channel == 1 and x.stride[2] == p.C)
     )
-    cdef Py_ssize_t row_bytes = p.width * p.C * sizeof(float), bands = 1, i, k, pitch
+    cdef Py_ssize_t row_bytes = p.width * p.C * p.depth.taps * sizeof(float), bands = 1, d, i, k, plane, pitch
+    cdef Py_ssize_t planes = y.images * p.depth.out
     if row_bytes > 0:
         p.band = max((BAND_BYTES // row_bytes - p.reach[0]) // p.stride[0] + 1, 4)
     else:
         p.band = 1
-    if y.images * ((p.out[0] + p.band - 1) // p.band) < UNITS:
-        bands = (UNITS + y.images - 1) // max(y.images, 1)
+    if planes * ((p.out[0] + p.band - 1) // p.band) < UNITS:
+        bands = (UNITS + planes - 1) // max(planes, 1)
         p.band = min(p.band, max((p.out[0] + bands - 1) // bands, 4))
     p.band = max(min(p.band, p.out[0]), 1)
     p.bands = (p.out[0] + p.band - 1) // p.band
     # Sizes of scratch memory are products of these numbers: far beyond any machine's memory they could overflow.
     if (
-        (<double> p.band * p.stride[0] + 2.0 * p.reach[0] + p.low[0]) * (<double> p.width + p.low[1]) * p.C > MOST
+        (<double> p.band * p.stride[0] + 2.0 * p.reach[0] + p.low[0]) * (<double> p.width + p.low[1]) * p.C
+        * p.depth.taps > MOST
         or <double> p.runs * (p.length + 64.0) * (<double> p.out[1] + y.channels + 64) > MOST
     ):
         raise MemoryError(f"{kernel}: no memory for a band of {p.band} rows with stride {stride}")
     pitch = p.width * p.C if p.padded else x.stride[1]
-    for i in range(p.taps[0]):
-        if joined:
-            p.offset[i] = i * p.dilation[0] * pitch
-        else:
-            for k in range(p.taps[1]):
-                p.offset[i * p.taps[1] + k] = i * p.dilation[0] * pitch + k * p.dilation[1] * p.C
+    plane = _plane_size(p) if p.padded else p.depth.dilation * x.stride[0]
+    for d in range(p.depth.taps):
+        for i in range(p.taps[0]):
+            if joined:
+                p.offset[d * p.taps[0] + i] = d * plane + i * p.dilation[0] * pitch
+            else:
+                for k in range(p.taps[1]):
+                    p.offset[(d * p.taps[0] + i) * p.taps[1] + k] = (
+                        d * plane + i * p.dilation[0] * pitch + k * p.dilation[1] * p.C
+                    )
     return 0
+
+
+cdef inline Py_ssize_t _plane_size(const Plan *p) noexcept nogil:
+    """Numbers of a padded band of one plane."""
+    return ((p.band - 1) * p.stride[0] + p.reach[0]) * p.width * p.C
 
 
 cdef inline Py_ssize_t _padded_size(const Plan *p) noexcept nogil:
     """Numbers of a padded band."""
-    return ((p.band - 1) * p.stride[0] + p.reach[0]) * p.width * p.C
+    return p.depth.taps * _plane_size(p)
+
+
+cdef inline Py_ssize_t _target(const Plan *p, const Image *y, Py_ssize_t unit) noexcept nogil:
+    """Where in y a unit's band begins."""
+    return (
+        unit // p.bands // p.depth.out * y.image + unit // p.bands % p.depth.out * y.stride[0]
+        + unit % p.bands * p.band * y.stride[1]
+    )
 
 
 cdef nnx_taps _taps(Plan *p, const Image *x, Py_ssize_t unit) noexcept nogil:
@@ -178,28 +215,29 @@ cdef const real *_read_band(const Plan *p, const Image *x, Py_ssize_t unit, real
     """The source of a band: a place in x, or a copy with the zeros around it in `buffer`."""
     cdef Py_ssize_t first = unit % p.bands * p.band, rows = min(p.band, p.out[0] - first)
     cdef Py_ssize_t top = first * p.stride[0] - p.low[0], height = (rows - 1) * p.stride[0] + p.reach[0]
-    cdef const real *image = <real *> x.data + unit // p.bands * x.image
-    cdef Py_ssize_t begin = p.low[1], end = min(p.width, x.size[2] + p.low[1]), i, j, c
+    cdef Py_ssize_t front = unit // p.bands % p.depth.out * p.depth.stride - p.depth.low, d, z
+    cdef const real *image = <real *> x.data + unit // p.bands // p.depth.out * x.image
+    cdef Py_ssize_t begin = min(p.low[1], p.width), end = max(min(p.width, x.size[2] + p.low[1]), begin), i, j, c
     cdef real *row
     cdef const real *line
     if not p.padded:
-        return image + top * x.stride[1]
-    begin = min(begin, p.width)
-    end = max(end, begin)
-    for i in range(height):
-        row = buffer + i * p.width * p.C
-        if top + i < 0 or top + i >= x.size[1]:
-            memset(row, 0, p.width * p.C * sizeof(real))
-            continue
-        line = image + (top + i) * x.stride[1]
-        memset(row, 0, begin * p.C * sizeof(real))
-        if x.channel == 1 and x.stride[2] == p.C:
-            memcpy(row + begin * p.C, line, (end - begin) * p.C * sizeof(real))
-        else:
-            for c in range(p.C):
-                for j in range(end - begin):
-                    row[(begin + j) * p.C + c] = line[c * x.channel + j * x.stride[2]]
-        memset(row + end * p.C, 0, (p.width - end) * p.C * sizeof(real))
+        return image + front * x.stride[0] + top * x.stride[1]
+    for d in range(p.depth.taps):
+        z = front + d * p.depth.dilation
+        for i in range(height):
+            row = buffer + d * _plane_size(p) + i * p.width * p.C
+            if z < 0 or z >= x.size[0] or top + i < 0 or top + i >= x.size[1]:
+                memset(row, 0, p.width * p.C * sizeof(real))
+                continue
+            line = image + z * x.stride[0] + (top + i) * x.stride[1]
+            memset(row, 0, begin * p.C * sizeof(real))
+            if x.channel == 1 and x.stride[2] == p.C:
+                memcpy(row + begin * p.C, line, (end - begin) * p.C * sizeof(real))
+            else:
+                for c in range(p.C):
+                    for j in range(end - begin):
+                        row[(begin + j) * p.C + c] = line[c * x.channel + j * x.stride[2]]
+            memset(row + end * p.C, 0, (p.width - end) * p.C * sizeof(real))
     return buffer
 
 
@@ -209,7 +247,7 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stri
             Py_ssize_t groups, bint relu, int num_threads):
     """y = x * w + bias (cross-correlation), or the positive part of that.
 
-    x (N, C, axes) of any strides, w (F, C / groups, taps), bias (F,) or None, y (N, F, axes) channels-last; one or two
+    x (N, C, axes) of any strides, w (F, C / groups, taps), bias (F,) or None, y (N, F, axes) channels-last; one to three
     axes.
     padding: zeros at the low side per axis; those at the high side follow from y's shape.
     """
@@ -244,7 +282,7 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
     cdef Py_ssize_t F = Y.channels // p.groups, K = p.runs * p.length
-    cdef Py_ssize_t group_size = (F + panel - 1) // panel * panel * K, units = Y.images * p.bands, unit, g, t
+    cdef Py_ssize_t group_size = (F + panel - 1) // panel * panel * K, units = Y.images * p.depth.out * p.bands, unit, g
     cdef Py_ssize_t line = p.out[1] * Y.channels + panel, scratch = line + (_padded_size(p) if p.padded else 0) + 16
     cdef bint depthwise = _depthwise(p, &Y, panel // 2)
     cdef real *packed = NULL
@@ -271,7 +309,7 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
                     mine = buffer + thread * scratch
                     source = _read_band[real](p, &X, unit, mine + line)
                     taps = _taps(p, &X, unit)
-                    out = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.band * Y.stride[1]
+                    out = <real *> Y.data + _target(p, &Y, unit)
                     if depthwise:
                         if real is float:
                             kernels.direct_depthwise_f32(&taps, source, p.C, packed, bias, relu, out)
@@ -300,25 +338,30 @@ cdef void _pack_depthwise(const Plan *p, const Image *W, real *packed) noexcept 
     cdef Py_ssize_t t, c
     for t in range(p.runs):
         for c in range(p.C):
-            packed[t * p.C + c] = (<real *> W.data)[
-                c * W.image + t // p.taps[1] * W.stride[1] + t % p.taps[1] * W.stride[2]
-            ]
+            packed[t * p.C + c] = (<real *> W.data)[c * W.image + _tap(p, W, t)]
+
+
+cdef inline Py_ssize_t _tap(const Plan *p, const Image *W, Py_ssize_t number) noexcept nogil:
+    """Where in a filter the tap with this number is."""
+    return (
+        number // p.taps[1] // p.taps[0] * W.stride[0] + number // p.taps[1] % p.taps[0] * W.stride[1]
+        + number % p.taps[1] * W.stride[2]
+    )
 
 
 cdef void _pack(const Plan *p, const Image *W, Py_ssize_t first, Py_ssize_t F, Py_ssize_t panel,
                 real *packed) noexcept nogil:
     """packed[panel][(tap, channel)][filter of the panel] of F filters, zeros behind the last one."""
-    cdef Py_ssize_t f, i, k, c, j
+    cdef Py_ssize_t f, t, c, j
     cdef const real *w
     f = 0
     while f < F:
-        for i in range(p.taps[0]):
-            for k in range(p.taps[1]):
-                for c in range(p.inside):
-                    w = <real *> W.data + first * W.image + i * W.stride[1] + k * W.stride[2] + c * W.channel
-                    for j in range(panel):
-                        packed[j] = w[(f + j) * W.image] if f + j < F else 0
-                    packed += panel
+        for t in range(p.depth.taps * p.taps[0] * p.taps[1]):
+            for c in range(p.inside):
+                w = <real *> W.data + first * W.image + _tap(p, W, t) + c * W.channel
+                for j in range(panel):
+                    packed[j] = w[(f + j) * W.image] if f + j < F else 0
+                packed += panel
         f += panel
 
 
@@ -340,6 +383,8 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple 
     read_image(w, kind, False, "direct.data_grad", "w", &W)
     read_image(gy, kind, True, "direct.data_grad", "gy", &Y)
     _plan(&X, &W, &Y, stride, padding, dilation, groups, "direct.data_grad", &p)
+    if len(stride) == 3:
+        raise ValueError("direct.data_grad: expected images of 1 or 2 dimensions, got 3")
     if groups != 1 and not (p.inside == 1 and Y.channels == p.C):
         raise ValueError(f"direct.data_grad: expected 1 group or one filter per channel, got {Y.channels} in {groups}")
     cdef cnp.ndarray b = read_bias(bias, kind, X.channels, "direct.data_grad")
@@ -497,7 +542,7 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
     cdef bint depthwise = _depthwise(p, &Y, lanes)
     cdef Py_ssize_t F = p.C if depthwise else Y.channels // p.groups, ld = (F + lanes - 1) // lanes * lanes
     cdef Py_ssize_t K = p.runs * p.length, groups = 1 if depthwise else p.groups, size = groups * K * ld
-    cdef Py_ssize_t units = Y.images * p.bands if Y.size[1] * Y.size[2] > 0 else 0
+    cdef Py_ssize_t units = Y.images * p.depth.out * p.bands if Y.size[1] * Y.size[2] > 0 else 0
     cdef Py_ssize_t chunks = max(min(units, CHUNKS), 1), chunk, unit, g, f, k, c, at, place
     # whole vectors are read: behind the last filter there must be something to read
     cdef bint tail = not depthwise and ld != F
@@ -528,7 +573,7 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
                     for unit in range(units * chunk // chunks, units * (chunk + 1) // chunks):
                         source = _read_band[real](p, &X, unit, mine + (copy + 15) // 16 * 16)
                         taps = _taps(p, &X, unit)
-                        gy = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.band * Y.stride[1]
+                        gy = <real *> Y.data + _target(p, &Y, unit)
                         if depthwise:
                             if real is float:
                                 kernels.direct_depthwise_weight_f32(&taps, source, F, gy, sums)
@@ -553,9 +598,8 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
                 if depthwise and place >= F // lanes * lanes:
                     place = ld - F + place  # the last vector of channels begins earlier
                 for k in range(K):
-                    at = k // p.inside // p.taps[1] * W.stride[1] + k // p.inside % p.taps[1] * W.stride[2]
-                    c = k % p.inside
-                    gw[f * W.image + c * W.channel + at] = partial[(f // F * K + k) * ld + place]
+                    at = k % p.inside * W.channel + _tap(p, &W, k // p.inside)
+                    gw[f * W.image + at] = partial[(f // F * K + k) * ld + place]
     finally:
         give_workspace(buffer)
         give_workspace(partial)

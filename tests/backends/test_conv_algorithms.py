@@ -37,7 +37,11 @@ SHAPES = {
     "too-many-taps": ((1, 1, 70, 70), (2, 1, 34, 34), 1, 0, 2, 1, "columns", "columns"),
     "far-taps": ((1, 2, 300, 3), (2, 2, 2, 2), 1, 0, (200, 1), 1, "columns", "columns"),
     "large-filters": ((1, 300, 6, 6), (80, 300, 3, 3), 2, 1, 1, 1, "columns", "columns"),
-    "volumes": ((1, 3, 4, 5, 6), (5, 3, 2, 3, 2), 1, 1, 1, 1, "columns", "columns"),
+    "volumes": ((1, 3, 4, 5, 6), (5, 3, 2, 3, 2), 1, 1, 1, 1, "direct", "columns"),
+    "volumes-turned": ((2, 18, 4, 5, 6), (5, 18, 3, 3, 3), 1, 1, 1, 1, "direct", "turned"),
+    "volumes-stride": ((2, 18, 4, 5, 6), (5, 18, 3, 3, 3), 2, 1, 1, 1, "direct", "columns"),
+    "volumes-depthwise": ((2, 18, 4, 5, 6), (18, 1, 3, 3, 3), (1, 2, 1), 1, (1, 1, 2), 18, "direct", "columns"),
+    "volumes-large": ((1, 80, 4, 4, 4), (80, 80, 3, 3, 3), 1, 1, 1, 1, "columns", "columns"),
     "product": ((2, 256, 3, 5), (260, 256, 1, 1), 1, 0, 1, 1, "product", "product"),
     "one-tap": ((2, 25, 3, 5), (26, 25, 1, 1), 1, 0, 1, 1, "direct", "turned"),
 }

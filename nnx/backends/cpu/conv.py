@@ -5,10 +5,10 @@ Which of them runs is decided by shape; the rules were measured (benchmarks/NOTE
 * `_suits_winograd`: Winograd's F(4x4, 3x3) for 3x3 filters with stride 1 and enough channels, in float32, unless
   `nnx.set_conv_precision("high")`;
 * `_suits_spread`: so few filters that most of a vector's lanes would be idle: lanes are pixels times filters;
-* `_suits_direct`: images of one or two dimensions whose filters stay in the cache: every number is read where it lies;
+* `_suits_direct`: filters that stay in the cache: every number is read where it lies;
 * `_is_product`: many filters of one tap are a product of matrices;
-* everything else gathers tiles of the column matrix: three dimensions, very large filters, data gradients of groups
-  with a stride, gradients of many weights over few pixels.
+* everything else gathers tiles of the column matrix: very large filters, gradients of many weights over few pixels, data
+  gradients of groups or volumes with a stride.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def _backward_algorithm(
     ):
         return "turned"
     depthwise = groups == w_shape[0] == x_shape[1]
-    return "scattered" if groups == 1 or depthwise else "columns"
+    return "scattered" if len(x_shape) < 5 and (groups == 1 or depthwise) else "columns"
 
 
 @lru_cache(1024)
@@ -247,8 +247,7 @@ def _winograd_pixels(filters: int) -> int:
 def _suits_direct(w_shape: Sizes, dilation: Sizes, groups: int) -> bool:
     taps, reach = math.prod(w_shape[2:]), max(d * (k - 1) for k, d in zip(w_shape[2:], dilation, strict=True))
     return (
-        len(w_shape) <= 4
-        and reach < _DIRECT_REACH
+        reach < _DIRECT_REACH
         and (taps <= _DIRECT_TAPS or (groups == 1 and dilation[-1] == 1))
         and w_shape[0] * w_shape[1] * taps <= _DIRECT_WEIGHTS
     )
