@@ -32,6 +32,16 @@ cdef extern from "table.h" nogil:
         Py_ssize_t runs
         Py_ssize_t length
         const Py_ssize_t *offset
+        Py_ssize_t planes
+        Py_ssize_t down
+        Py_ssize_t beside
+        Py_ssize_t front
+        Py_ssize_t depth
+        Py_ssize_t depth_dilation
+        Py_ssize_t top
+        Py_ssize_t height
+        Py_ssize_t stride
+        Py_ssize_t dilation
 
     ctypedef struct nnx_direct "struct nnx_direct":
         void (*direct_forward_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, const float *, int,
@@ -208,6 +218,16 @@ cdef nnx_taps _taps(Plan *p, const Image *x, Py_ssize_t unit) noexcept nogil:
     t.runs = p.runs
     t.length = p.length
     t.offset = p.offset
+    t.planes = p.depth.taps
+    t.down = p.taps[0]
+    t.beside = p.runs // (p.depth.taps * p.taps[0])
+    t.front = unit // p.bands % p.depth.out * p.depth.stride - p.depth.low
+    t.depth = x.size[0]
+    t.depth_dilation = p.depth.dilation
+    t.top = first * p.stride[0] - p.low[0]
+    t.height = x.size[1]
+    t.stride = p.stride[0]
+    t.dilation = p.dilation[0]
     return t
 
 

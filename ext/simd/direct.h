@@ -6,6 +6,13 @@
  */
 #include "vector.h"
 
+#ifndef NNX_INSIDE
+#define NNX_INSIDE
+struct nnx_inside { /* planes of taps, and runs of each of them */
+    ptrdiff_t first_plane, last_plane, first, last;
+};
+#endif
+
 #define PANEL (2 * VLEN) /* as ext/simd/gemm.h packs */
 #define ROWS 12          /* with one vector of filters: 12 sums fit 16 registers too */
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -14,11 +21,35 @@
 #define ROWS_WIDE 6
 #endif
 
-/* out[r][0..vectors) = bias + sum over runs and their numbers of x[r * step + ...] w[...]; `rows`, `vectors` are constants. */
-INLINE void NAME(pixels)(const int rows, const int vectors, const struct nnx_taps *d, const REAL *x,
-                                const REAL *w, const REAL *bias, const int relu, REAL *out, ptrdiff_t ldo)
+/* The taps [*first, *last) out of n, `dilation` apart, that meet one of `size` rows, where the first of them is at `start`. */
+INLINE void NAME(taps_inside)(ptrdiff_t start, ptrdiff_t dilation, ptrdiff_t n, ptrdiff_t size, ptrdiff_t *first,
+                              ptrdiff_t *last)
 {
-    const ptrdiff_t step = d->pixel_step, length = d->length;
+    const ptrdiff_t left = size - start;
+    *first = start < 0 ? (dilation - 1 - start) / dilation : 0;
+    *last = left <= 0 ? 0 : (left + dilation - 1) / dilation;
+    if (*last > n)
+        *last = n;
+    if (*first > *last)
+        *first = *last;
+}
+
+/* The planes of taps, and in each of them the runs, that are not all padding for row r of the result. */
+INLINE struct nnx_inside NAME(inside)(const struct nnx_taps *d, ptrdiff_t r)
+{
+    struct nnx_inside in;
+    NAME(taps_inside)(d->front, d->depth_dilation, d->planes, d->depth, &in.first_plane, &in.last_plane);
+    NAME(taps_inside)(d->top + r * d->stride, d->dilation, d->down, d->height, &in.first, &in.last);
+    in.first *= d->beside;
+    in.last *= d->beside;
+    return in;
+}
+
+/* out[r][0..vectors) = bias + sum over runs and their numbers of x[r * step + ...] w[...]; `rows`, `vectors` are constants. */
+INLINE void NAME(pixels)(const int rows, const int vectors, const struct nnx_taps *d, struct nnx_inside in,
+                         const REAL *x, const REAL *packed, const REAL *bias, const int relu, REAL *out, ptrdiff_t ldo)
+{
+    const ptrdiff_t step = d->pixel_step, length = d->length, plane = d->down * d->beside;
     NAME(vec) sum[ROWS][2];
     UNROLL(12)
     for (int r = 0; r < rows; r++) {
@@ -26,16 +57,19 @@ INLINE void NAME(pixels)(const int rows, const int vectors, const struct nnx_tap
         if (vectors == 2)
             sum[r][1] = LOAD(bias + VLEN);
     }
-    for (ptrdiff_t run = 0; run < d->runs; run++) {
-        const REAL *from = x + d->offset[run];
-        for (ptrdiff_t l = 0; l < length; l++, w += PANEL) {
-            const NAME(vec) w0 = LOAD(w), w1 = LOAD(w + VLEN);
-            UNROLL(12)
-            for (int r = 0; r < rows; r++) {
-                const REAL a = from[r * step + l];
-                sum[r][0] += a * w0;
-                if (vectors == 2)
-                    sum[r][1] += a * w1;
+    for (ptrdiff_t z = in.first_plane; z < in.last_plane; z++) {
+        const REAL *w = packed + (z * plane + in.first) * length * PANEL;
+        for (ptrdiff_t run = in.first; run < in.last; run++) {
+            const REAL *from = x + d->offset[z * plane + run];
+            for (ptrdiff_t l = 0; l < length; l++, w += PANEL) {
+                const NAME(vec) w0 = LOAD(w), w1 = LOAD(w + VLEN);
+                UNROLL(12)
+                for (int r = 0; r < rows; r++) {
+                    const REAL a = from[r * step + l];
+                    sum[r][0] += a * w0;
+                    if (vectors == 2)
+                        sum[r][1] += a * w1;
+                }
             }
         }
     }
@@ -48,10 +82,11 @@ INLINE void NAME(pixels)(const int rows, const int vectors, const struct nnx_tap
 }
 
 #define PIXELS_ARGUMENTS \
-    const struct nnx_taps *d, const REAL *x, const REAL *w, const REAL *bias, int relu, REAL *out, ptrdiff_t ldo
+    const struct nnx_taps *d, struct nnx_inside in, const REAL *x, const REAL *packed, const REAL *bias, int relu, \
+        REAL *out, ptrdiff_t ldo
 #define PIXELS_CASE(n, vectors) \
     case n: \
-        NAME(pixels)(n, vectors, d, x, w, bias, relu, out, ldo); \
+        NAME(pixels)(n, vectors, d, in, x, packed, bias, relu, out, ldo); \
         break;
 
 static void NAME(pixels_narrow)(int rows, PIXELS_ARGUMENTS)
@@ -110,6 +145,7 @@ static void NAME(direct_forward)(const struct nnx_taps *d, const REAL *x, ptrdif
         if (bias)
             memcpy(start, bias + f, width * sizeof(REAL));
         for (ptrdiff_t i = 0; i < d->rows; i++) {
+            const struct nnx_inside in = NAME(inside)(d, i);
             REAL *row = overlap ? line : y + i * columns * ldy + f;
             /* blocks of even size: 28 pixels are 10 + 9 + 9, not 12 + 12 + 4 */
             ptrdiff_t blocks = (columns + most - 1) / most, j = 0;
@@ -119,9 +155,9 @@ static void NAME(direct_forward)(const struct nnx_taps *d, const REAL *x, ptrdif
                 REAL *out = whole || overlap ? row + j * ldy : tile;
                 const ptrdiff_t ldo = whole || overlap ? ldy : PANEL;
                 if (narrow)
-                    NAME(pixels_narrow)(rows, d, from, packed, start, relu, out, ldo);
+                    NAME(pixels_narrow)(rows, d, in, from, packed, start, relu, out, ldo);
                 else
-                    NAME(pixels_wide)(rows, d, from, packed, start, relu, out, ldo);
+                    NAME(pixels_wide)(rows, d, in, from, packed, start, relu, out, ldo);
                 if (out == tile)
                     for (int r = 0; r < rows; r++)
                         memcpy(row + (j + r) * ldy, tile + r * PANEL, width * sizeof(REAL));
@@ -213,6 +249,19 @@ static void NAME(products_wide)(int count, const struct nnx_taps *d, const REAL 
     }
 }
 
+/* The rows of the result for which a run is not padding, as a band of their own; returns how many rows it leaves out in
+ * front. */
+INLINE ptrdiff_t NAME(rows_inside)(const struct nnx_taps *d, ptrdiff_t run, struct nnx_taps *part)
+{
+    const ptrdiff_t plane = d->front + run / (d->down * d->beside) * d->depth_dilation;
+    const ptrdiff_t start = d->top + run / d->beside % d->down * d->dilation;
+    ptrdiff_t first, last;
+    *part = *d;
+    NAME(taps_inside)(start, d->stride, d->rows, d->height, &first, &last);
+    part->rows = plane < 0 || plane >= d->depth ? 0 : last - first;
+    return first;
+}
+
 /* sum[runs * length][ld] += the band's part of the weight gradient. gy's pixels are ldg numbers apart, and it is readable
  * up to a vector behind its end; what the numbers behind F add to lands in sum's columns behind F, which mean nothing. */
 static void NAME(direct_weight)(const struct nnx_taps *d, const REAL *x, ptrdiff_t F, const REAL *gy, ptrdiff_t ldg,
@@ -222,15 +271,17 @@ static void NAME(direct_weight)(const struct nnx_taps *d, const REAL *x, ptrdiff
         const int narrow = F - f <= VLEN;
         const ptrdiff_t most = narrow ? ROWS : ROWS_WIDE;
         for (ptrdiff_t run = 0; run < d->runs; run++) {
+            struct nnx_taps part;
+            const ptrdiff_t skipped = NAME(rows_inside)(d, run, &part);
+            const REAL *source = x + d->offset[run] + skipped * d->row_step, *g = gy + f + skipped * d->columns * ldg;
             ptrdiff_t blocks = (d->length + most - 1) / most, l = 0;
             for (; blocks > 0; blocks--) {
                 const int count = (int)((d->length - l + blocks - 1) / blocks);
-                const REAL *from = x + d->offset[run] + l;
                 REAL *out = sum + (run * d->length + l) * ld + f;
                 if (narrow)
-                    NAME(products_narrow)(count, d, from, ldg, gy + f, out, ld);
+                    NAME(products_narrow)(count, &part, source + l, ldg, g, out, ld);
                 else
-                    NAME(products_wide)(count, d, from, ldg, gy + f, out, ld);
+                    NAME(products_wide)(count, &part, source + l, ldg, g, out, ld);
                 l += count;
             }
         }
@@ -244,23 +295,24 @@ static void NAME(direct_weight)(const struct nnx_taps *d, const REAL *x, ptrdiff
 #define DEPTHWISE_TAPS 9
 
 /* `count` neighbouring pixels of a vector of channels; `count` is a constant. */
-INLINE void NAME(depthwise_pixels)(const int count, const struct nnx_taps *d, const REAL *x, ptrdiff_t C, const REAL *w,
-                                   NAME(vec) bias, const int relu, REAL *y)
+INLINE void NAME(depthwise_pixels)(const int count, const struct nnx_taps *d, struct nnx_inside in, const REAL *x,
+                                   ptrdiff_t C, const REAL *w, NAME(vec) bias, const int relu, REAL *y)
 {
-    const ptrdiff_t step = d->pixel_step, taps = d->runs;
+    const ptrdiff_t step = d->pixel_step, plane = d->down * d->beside;
     NAME(vec) sum[DEPTHWISE_PIXELS];
     UNROLL(8)
     for (int i = 0; i < count; i++)
         sum[i] = bias;
-    for (ptrdiff_t k = 0; k < taps; k++, w += C) {
-        const REAL *from = x + d->offset[k];
-        const NAME(vec) f = LOAD(w);
-        UNROLL(8)
-        for (int i = 0; i < count; i++) {
-            sum[i] += LOAD(from) * f;
-            ADVANCE(from, step);
+    for (ptrdiff_t z = in.first_plane; z < in.last_plane; z++)
+        for (ptrdiff_t k = z * plane + in.first; k < z * plane + in.last; k++) {
+            const REAL *from = x + d->offset[k];
+            const NAME(vec) f = LOAD(w + k * C);
+            UNROLL(8)
+            for (int i = 0; i < count; i++) {
+                sum[i] += LOAD(from) * f;
+                ADVANCE(from, step);
+            }
         }
-    }
     UNROLL(8)
     for (int i = 0; i < count; i++)
         STORE(y + i * C, relu ? NAME(positive)(sum[i]) : sum[i]);
@@ -306,10 +358,11 @@ static void NAME(direct_depthwise)(const struct nnx_taps *d, const REAL *x, ptrd
 {
 #define PIXELS_CASE_(n) \
     case n: \
-        NAME(depthwise_pixels)(n, d, from, C, w + at, start, relu, to); \
+        NAME(depthwise_pixels)(n, d, in, from, C, w + at, start, relu, to); \
         break;
     const ptrdiff_t columns = d->columns, step = d->pixel_step;
-    for (ptrdiff_t i = 0; i < d->rows; i++)
+    for (ptrdiff_t i = 0; i < d->rows; i++) {
+        const struct nnx_inside in = NAME(inside)(d, i);
         for (ptrdiff_t c = 0; c < C; c += VLEN) {
             const ptrdiff_t at = c + VLEN <= C ? c : C - VLEN;
             const REAL *from = x + i * d->row_step + at;
@@ -334,6 +387,7 @@ static void NAME(direct_depthwise)(const struct nnx_taps *d, const REAL *x, ptrd
                 to += count * C;
             }
         }
+    }
 #undef PIXELS_CASE_
 }
 

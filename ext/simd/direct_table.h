@@ -11,6 +11,11 @@ struct nnx_taps {
     ptrdiff_t row_step, pixel_step; /* in the source */
     ptrdiff_t runs, length;
     const ptrdiff_t *offset;
+    /* Which of them lie in the padding: tap (z, i) of the result's row r reads row top + r * stride + i * dilation of
+     * plane front + z * depth_dilation. Runs are ordered by planes, then rows, of which each has `beside`. */
+    ptrdiff_t planes, down, beside;       /* runs == planes * down * beside */
+    ptrdiff_t front, depth, depth_dilation;
+    ptrdiff_t top, height, stride, dilation;
 };
 
 #define NNX_TABLE_direct(X, REAL) \
