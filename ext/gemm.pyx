@@ -15,7 +15,6 @@ from nnx._ext.common cimport (
     _shape, check_dim, check_ndim, check_threads, check_writeable, input_pointer, output_pointer, real, real_type,
 )
 from nnx._ext.memory cimport empty_array, give_workspace, take_workspace
-from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 from nnx._ext.threads cimport num_threads as available_threads
 
@@ -330,8 +329,6 @@ cdef int _blas_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_
 
 cdef int _kernel_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, int num_threads) except -1:
     """Pack B, then compute fixed tiles of C."""
-    cdef Shares shares
-    cdef int thread
     cdef const nnx_gemm *kernels = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t panel = kernels.gemm_panel_f32() if real is float else kernels.gemm_panel_f64()
     cdef Py_ssize_t panels = (B.columns + panel - 1) // panel, K = A.columns
@@ -351,23 +348,19 @@ cdef int _kernel_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *ro
             else:
                 kernels.pack_f64(K, min(panel, B.columns - n), <double *> B.data + n * B.cs, B.rs, B.cs,
                                  packed + n * K)
-        share_out(&shares, tiles, num_threads)
-        for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
-            t = next_of(&shares, thread)
-            while t >= 0:
-                m = t // across * tm
-                n = t % across * tn
-                if real is float:
-                    kernels.gemm_f32(
-                        min(tm, C.rows - m), min(tn, C.columns - n), K, <float *> A.data + m * A.rs, A.rs, A.cs,
-                        packed + n * K, K, <float *> C.data + m * C.rs + n * C.cs, C.rs, C.cs, 0,
-                        column_bias + n if column_bias != NULL else NULL, row_bias + m if row_bias != NULL else NULL)
-                else:
-                    kernels.gemm_f64(
-                        min(tm, C.rows - m), min(tn, C.columns - n), K, <double *> A.data + m * A.rs, A.rs, A.cs,
-                        packed + n * K, K, <double *> C.data + m * C.rs + n * C.cs, C.rs, C.cs, 0,
-                        column_bias + n if column_bias != NULL else NULL, row_bias + m if row_bias != NULL else NULL)
-                t = next_of(&shares, thread)
+        for t in prange(tiles, num_threads=num_threads, schedule="dynamic"):
+            m = t // across * tm
+            n = t % across * tn
+            if real is float:
+                kernels.gemm_f32(
+                    min(tm, C.rows - m), min(tn, C.columns - n), K, <float *> A.data + m * A.rs, A.rs, A.cs,
+                    packed + n * K, K, <float *> C.data + m * C.rs + n * C.cs, C.rs, C.cs, 0,
+                    column_bias + n if column_bias != NULL else NULL, row_bias + m if row_bias != NULL else NULL)
+            else:
+                kernels.gemm_f64(
+                    min(tm, C.rows - m), min(tn, C.columns - n), K, <double *> A.data + m * A.rs, A.rs, A.cs,
+                    packed + n * K, K, <double *> C.data + m * C.rs + n * C.cs, C.rs, C.cs, 0,
+                    column_bias + n if column_bias != NULL else NULL, row_bias + m if row_bias != NULL else NULL)
     give_workspace(packed)
     return 0
 
