@@ -4,8 +4,9 @@ An image, or a band of its rows, is copied once with the zeros of its padding ar
 is read in place); of a volume, the bands of all planes that one plane of the result reads. The kernels of ext/simd/direct.h walk over it; no column matrix is built. The data gradient goes the
 other way: each pixel's products are added to a padded image, which is then copied without its border.
 
-A unit of work is a band of one image, or of one plane of a volume; its size depends on the shapes alone, sums over bands have a fixed order, and no
-two tasks write the same number, so that the bits do not depend on the number of threads.
+A unit of work is a band of one image, or of one plane of a volume; its size depends on the shapes alone, sums over
+bands have a fixed order, and no two tasks write the same number, so that the bits do not depend on the number of
+threads.
 
 Dimension letters: N images, C channels in, F filters (channels out), K numbers under a filter.
 """
@@ -267,8 +268,8 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stri
             Py_ssize_t groups, bint relu, int num_threads):
     """y = x * w + bias (cross-correlation), or the positive part of that.
 
-    x (N, C, axes) of any strides, w (F, C / groups, taps), bias (F,) or None, y (N, F, axes) channels-last; one to three
-    axes.
+    x (N, C, axes) of any strides, w (F, C / groups, taps), bias (F,) or None, y (N, F, axes) channels-last; one to
+    three axes.
     padding: zeros at the low side per axis; those at the high side follow from y's shape.
     """
     cdef Image X, W, Y
@@ -563,7 +564,7 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
     cdef Py_ssize_t F = p.C if depthwise else Y.channels // p.groups, ld = (F + lanes - 1) // lanes * lanes
     cdef Py_ssize_t K = p.runs * p.length, groups = 1 if depthwise else p.groups, size = groups * K * ld
     cdef Py_ssize_t units = Y.images * p.depth.out * p.bands if Y.size[1] * Y.size[2] > 0 else 0
-    cdef Py_ssize_t chunks = max(min(units, CHUNKS), 1), chunk, unit, g, f, k, c, at, place
+    cdef Py_ssize_t chunks = max(min(units, CHUNKS), 1), chunk, unit, g, f, k, at, place
     # whole vectors are read: behind the last filter there must be something to read
     cdef bint tail = not depthwise and ld != F
     cdef Py_ssize_t copy = p.band * p.out[1] * Y.channels + lanes if tail else 0

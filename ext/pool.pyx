@@ -109,7 +109,8 @@ def max_pool(
     check_threads(num_threads, "max_pool")
     with nogil:
         if kind == cnp.NPY_FLOAT:
-            _max_pool(&g, <const float *> source, <float *> target, <char *> number, wide, positive, images, num_threads)
+            _max_pool(&g, <const float *> source, <float *> target, <char *> number, wide, positive, images,
+                      num_threads)
         else:
             _max_pool(&g, <const double *> source, <double *> target, <char *> number, wide, positive, images,
                       num_threads)

@@ -33,7 +33,8 @@ cdef extern from "table.h" nogil:
     ctypedef struct nnx_spread "struct nnx_spread":
         Py_ssize_t (*spread_lanes_f32)() noexcept nogil
         Py_ssize_t (*spread_lanes_f64)() noexcept nogil
-        void (*spread_numbers_f32)(Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, float *, Py_ssize_t) noexcept nogil
+        void (*spread_numbers_f32)(Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, float *,
+                                   Py_ssize_t) noexcept nogil
         void (*spread_numbers_f64)(Py_ssize_t, Py_ssize_t, const double *, Py_ssize_t, double *,
                                    Py_ssize_t) noexcept nogil
         void (*spread_forward_f32)(const nnx_band *, const float *, const float *, const float *, int,

@@ -100,7 +100,10 @@ class _Conv(Module):
     def forward(self, input: Any) -> Tensor:
         return self._forward(input)
 
-    def _forward(self, input: Any, relu: bool = False, masked: bool = True) -> Tensor:
+    def _forward(
+        self, input: Any, relu: bool = False, masked: bool = True, weight: Any = None, bias: Any = None
+    ) -> Tensor:
+        """With a weight and a bias, those take the place of the layer's own (nnx/nn/_fusion.py)."""
         owner, padding = type(self).__name__, self.padding
         if self.padding_mode != "zeros":
             input = self._padded(owner, input)
@@ -109,8 +112,8 @@ class _Conv(Module):
             owner,
             self._n,
             input,
-            self.weight,
-            self.bias,
+            self.weight if weight is None else weight,
+            self.bias if weight is None else bias,
             self.stride,
             padding,
             self.dilation,

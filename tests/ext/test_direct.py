@@ -97,7 +97,9 @@ def test_groups(level, groups, inside, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kernel", [(1, 1), (2, 1), (1, 3), (2, 2), (5, 1), (2, 3), (7, 1), (2, 4), (3, 3), (2, 5), (5, 5)])
+@pytest.mark.parametrize(
+    "kernel", [(1, 1), (2, 1), (1, 3), (2, 2), (5, 1), (2, 3), (7, 1), (2, 4), (3, 3), (2, 5), (5, 5)]
+)
 def test_depthwise_rows_of_every_length(level, rng, kernel, dtype):
     """Pixels go in blocks of up to 8, taps of up to 9: each number of them, and channels beside whole vectors."""
     channels = 21

@@ -74,6 +74,83 @@ def test_the_same_bits_as_one_by_one(name, training, dtype):
         np.testing.assert_array_equal(value, other.state_dict()[key])
 
 
+FOLDED = {
+    "2d": (lambda: (nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)), (2, 3, 9, 8)),
+    "winograd": (lambda: (nn.Conv2d(16, 20, 3, padding=1, bias=False), nn.BatchNorm2d(20)), (3, 16, 12, 13)),
+    "not-affine": (lambda: (nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8, affine=False)), (2, 3, 9, 8)),
+    "1d": (lambda: (nn.Conv1d(3, 5, 3, groups=1, stride=2), nn.BatchNorm1d(5)), (4, 3, 31)),
+    "3d": (lambda: (nn.Conv3d(2, 4, 3, padding=1, groups=2), nn.BatchNorm3d(4)), (2, 2, 5, 6, 7)),
+    "reflect": (lambda: (nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), nn.BatchNorm2d(3)), (2, 2, 8, 7)),
+}
+
+
+def folded_model(name, relu, dtype=np.float32):
+    make, shape = FOLDED[name]
+    conv, norm = make()
+    rng = np.random.default_rng(1)
+    model = nn.Sequential(conv, norm, *([nn.ReLU()] if relu else []))
+    for array in (norm.running_mean, *(p.data for p in norm.parameters())):
+        array[...] = rng.standard_normal(array.shape)
+    norm.running_var[...] = rng.uniform(0.1, 3, norm.running_var.shape)
+    x = rng.standard_normal(shape).astype(dtype)
+    return (model.double() if dtype == np.float64 else model).eval(), x
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("name", FOLDED)
+def test_batch_norm_is_folded_into_the_convolution(name, relu, dtype, monkeypatch):
+    """In evaluation without gradients: the same numbers but for rounding, and batch norm is not called at all."""
+    model, x = folded_model(name, relu, dtype)
+    conv, norm = model[0], model[1]
+    plain = norm(conv(x)).data
+    plain = np.maximum(plain, 0) if relu else plain
+    state = {key: value.copy() for key, value in model.state_dict().items()}
+    called = []
+    monkeypatch.setattr(type(norm), "_forward", lambda self, x, relu=False: called.append(self) or x)
+    with nnx.no_grad():
+        folded = model(x).data
+        conv.weight.data[...] *= 2  # nothing is kept from the call before
+        doubled = model(x).data
+        conv.weight.data[...] /= 2
+    assert not called
+    np.testing.assert_allclose(
+        folded, plain, rtol=0, atol=(3e-5 if dtype == np.float32 else 1e-12) * np.abs(plain).max()
+    )
+    assert np.abs(doubled - folded).max() > 0.1
+    for key, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, state[key])
+
+
+def test_when_batch_norm_is_not_folded(monkeypatch):
+    """With gradients, in training, with hooks, of another number of channels, or with more weights than pixels."""
+    model, x = folded_model("2d", True)
+    called = []
+    original = nn.BatchNorm2d._forward
+
+    def counting(self, *args, **kwargs):
+        called.append(self)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(nn.BatchNorm2d, "_forward", counting)
+    model(x)
+    assert len(called) == 1
+    with nnx.no_grad():
+        model(x)
+        assert len(called) == 1
+        model(x[:1, :, :3, :3])
+        assert len(called) == 2
+        model.train()(x)
+        assert len(called) == 3
+        handle = model.eval()[0].register_forward_hook(lambda module, args, output: output)
+        model(x)
+        assert len(called) == 4
+        handle.remove()
+        with pytest.raises(ValueError, match="BatchNorm2d: expected"):
+            nn.Sequential(model[0], nn.BatchNorm2d(7)).eval()(x)
+        assert len(called) == 5
+
+
 def test_nan_passes_through():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2))
     x = image(1, 1, 6, 6)

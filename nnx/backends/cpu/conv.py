@@ -7,8 +7,8 @@ Which of them runs is decided by shape; the rules were measured (benchmarks/NOTE
 * `_suits_spread`: so few filters that most of a vector's lanes would be idle: lanes are pixels times filters;
 * `_suits_direct`: filters that stay in the cache: every number is read where it lies;
 * `_is_product`: many filters of one tap are a product of matrices;
-* everything else gathers tiles of the column matrix: very large filters, gradients of many weights over few pixels, data
-  gradients of groups or volumes with a stride.
+* everything else gathers tiles of the column matrix: very large filters, gradients of many weights over few pixels,
+  data gradients of groups or volumes with a stride.
 """
 
 from __future__ import annotations
