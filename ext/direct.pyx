@@ -1,8 +1,9 @@
 """Convolution that reads each number where it lies: for few filters or few channels.
 
 An image, or a band of its rows, is copied once with the zeros of its padding around it (an unpadded channels-last image
-is read in place); of a volume, the bands of all planes that one plane of the result reads. The kernels of ext/simd/direct.h walk over it; no column matrix is built. The data gradient goes the
-other way: each pixel's products are added to a padded image, which is then copied without its border.
+is read in place); of a volume, the bands of all planes that one plane of the result reads. The kernels of
+ext/simd/direct.h walk over it; no column matrix is built. The data gradient goes the other way: each pixel's products
+are added to a padded image, which is then copied without its border.
 
 A unit of work is a band of one image, or of one plane of a volume; its size depends on the shapes alone, sums over
 bands have a fixed order, and no two tasks write the same number, so that the bits do not depend on the number of
@@ -509,23 +510,23 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
 cdef void _pack_transposed(const Plan *p, const Image *W, Py_ssize_t F, Py_ssize_t panel, Py_ssize_t run,
                            Py_ssize_t columns, real *packed) noexcept nogil:
     """packed[panel][filter][column of the panel]; a run of taps takes `run` columns, zeros behind its end."""
-    cdef Py_ssize_t q, f, j, at, k, place, i
+    cdef Py_ssize_t at, f, k, place, i
     cdef bint joined = p.runs == p.taps[0]
-    for q in range((columns + panel - 1) // panel):
+    cdef const real *w
+    cdef real *to
+    for at in range((columns + panel - 1) // panel * panel):
+        to = packed + at // panel * F * panel + at % panel
+        k = at // run  # the run's number
+        place = at % run
+        if at >= columns or place >= p.length:
+            for f in range(F):
+                to[f * panel] = 0
+            continue
+        i = k if joined else k // p.taps[1]
+        k = place // p.C if joined else k % p.taps[1]
+        w = <real *> W.data + place % p.C * W.channel + i * W.stride[1] + k * W.stride[2]
         for f in range(F):
-            for j in range(panel):
-                at = q * panel + j
-                k = at // run  # the run's number
-                place = at % run
-                if at >= columns or place >= p.length:
-                    packed[j] = 0
-                    continue
-                i = k if joined else k // p.taps[1]
-                k = place // p.C if joined else k % p.taps[1]
-                packed[j] = (<real *> W.data)[
-                    f * W.image + place % p.C * W.channel + i * W.stride[1] + k * W.stride[2]
-                ]
-            packed += panel
+            to[f * panel] = w[f * W.image]
 
 
 # -- weight gradient --------------------------------------------------------------------------------
