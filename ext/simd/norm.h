@@ -1,7 +1,9 @@
 /* Normalisation over tiles of a matrix, and over single rows.
  *
  * A tile has `rows` rows of `width` elements; row i starts at x + i * stride. Sums are taken in double: a mean rounded
- * to float at every step would leave a feature with a large mean, or a constant one, far from zero.
+ * to float at every step would leave a feature with a large mean, or a constant one, far from zero. Only the numbers of
+ * four or eight rows are added as they are, in pairs, which is exact where they are equal: most of the time of a sum in
+ * double goes into conversions.
  *
  * A narrow tile (a few channels) would give the vector units nothing to do. Where its rows lie end to end, `fold` of
  * them are taken as one wide row, whose column j belongs to channel j % width; what is left over is a last, shorter
@@ -42,9 +44,12 @@ static inline void NAME(add_columns)(
     const REAL *RESTRICT x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, double *RESTRICT sum)
 {
     ptrdiff_t r = 0;
-    for (; r + 4 <= rows; r += 4, x += 4 * stride)
+    for (; r + 8 <= rows; r += 8, x += 8 * stride) {
+        const REAL *half = x + 4 * stride;
         for (ptrdiff_t c = 0; c < width; c++)
-            sum[c] += ((double)x[c] + x[stride + c]) + ((double)x[2 * stride + c] + x[3 * stride + c]);
+            sum[c] += ((x[c] + x[stride + c]) + (x[2 * stride + c] + x[3 * stride + c]))
+                      + ((half[c] + half[stride + c]) + (half[2 * stride + c] + half[3 * stride + c]));
+    }
     for (; r < rows; r++, x += stride)
         for (ptrdiff_t c = 0; c < width; c++)
             sum[c] += x[c];
@@ -56,10 +61,11 @@ static inline void NAME(add_squares)(
     double *RESTRICT square)
 {
     ptrdiff_t r = 0;
-    for (; r + 2 <= rows; r += 2, x += 2 * stride)
+    for (; r + 4 <= rows; r += 4, x += 4 * stride)
         for (ptrdiff_t c = 0; c < width; c++) {
-            double a = x[c] - mean[c], b = x[stride + c] - mean[c];
-            square[c] += a * a + b * b;
+            const REAL m = mean[c], a = x[c] - m, b = x[stride + c] - m;
+            const REAL e = x[2 * stride + c] - m, f = x[3 * stride + c] - m;
+            square[c] += (a * a + b * b) + (e * e + f * f);
         }
     for (; r < rows; r++, x += stride)
         for (ptrdiff_t c = 0; c < width; c++) {
@@ -146,7 +152,20 @@ static inline void NAME(add_dots)(
     const REAL *RESTRICT gy, const REAL *RESTRICT y, const REAL *RESTRICT x, ptrdiff_t rows, ptrdiff_t width,
     ptrdiff_t stride, const REAL *RESTRICT mean, double *RESTRICT sum, double *RESTRICT dot, const int masked)
 {
-    for (ptrdiff_t r = 0; r < rows; r++, x += stride, gy += stride) {
+    ptrdiff_t r = 0;
+    for (; r + 4 <= rows; r += 4, x += 4 * stride, gy += 4 * stride) {
+        for (ptrdiff_t c = 0; c < width; c++) {
+            const ptrdiff_t c1 = stride + c, c2 = 2 * stride + c, c3 = 3 * stride + c;
+            const REAL g0 = masked && y[c] <= 0 ? 0 : gy[c], g1 = masked && y[c1] <= 0 ? 0 : gy[c1];
+            const REAL g2 = masked && y[c2] <= 0 ? 0 : gy[c2], g3 = masked && y[c3] <= 0 ? 0 : gy[c3];
+            const REAL m = mean[c];
+            sum[c] += (g0 + g1) + (g2 + g3);
+            dot[c] += (g0 * (x[c] - m) + g1 * (x[c1] - m)) + (g2 * (x[c2] - m) + g3 * (x[c3] - m));
+        }
+        if (masked)
+            y += 4 * stride;
+    }
+    for (; r < rows; r++, x += stride, gy += stride) {
         for (ptrdiff_t c = 0; c < width; c++) {
             REAL g = masked && y[c] <= 0 ? 0 : gy[c];
             sum[c] += g;
