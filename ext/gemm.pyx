@@ -15,6 +15,7 @@ from nnx._ext.common cimport (
     _shape, check_dim, check_ndim, check_threads, check_writeable, input_pointer, output_pointer, real, real_type,
 )
 from nnx._ext.memory cimport empty_array, give_workspace, take_workspace
+from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 from nnx._ext.threads cimport num_threads as available_threads
 
@@ -329,15 +330,19 @@ cdef int _blas_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_
 
 cdef int _kernel_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, int num_threads) except -1:
     """Pack B, then compute fixed tiles of C."""
+    cdef Shares shares
+    cdef int thread
     cdef const nnx_gemm *kernels = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t panel = kernels.gemm_panel_f32() if real is float else kernels.gemm_panel_f64()
     cdef Py_ssize_t panels = (B.columns + panel - 1) // panel, K = A.columns
     cdef Py_ssize_t tm = TILE_ROWS, tn = TILE_COLUMNS
     if <double> C.rows * C.columns > 262144:
         tm, tn = 2 * tm, 2 * tn
-    cdef Py_ssize_t across = (C.columns + tn - 1) // tn
-    cdef Py_ssize_t tiles = (C.rows + tm - 1) // tm * across
+    cdef Py_ssize_t across = (C.columns + tn - 1) // tn, down = (C.rows + tm - 1) // tm, tiles = down * across
     cdef Py_ssize_t t, m, n, p
+    # Each thread keeps to a part of B's columns, which it has packed itself, where B is large beside the rest; otherwise to
+    # rows of C, as most of those do that will read them.
+    cdef bint wide = C.columns > C.rows and K > C.rows
     cdef real *packed = <real *> take_workspace(max(panels * panel * K, 1) * sizeof(real))
     with nogil:
         for p in prange(panels, num_threads=num_threads, schedule="static"):
@@ -348,19 +353,23 @@ cdef int _kernel_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *ro
             else:
                 kernels.pack_f64(K, min(panel, B.columns - n), <double *> B.data + n * B.cs, B.rs, B.cs,
                                  packed + n * K)
-        for t in prange(tiles, num_threads=num_threads, schedule="dynamic"):
-            m = t // across * tm
-            n = t % across * tn
-            if real is float:
-                kernels.gemm_f32(
-                    min(tm, C.rows - m), min(tn, C.columns - n), K, <float *> A.data + m * A.rs, A.rs, A.cs,
-                    packed + n * K, K, <float *> C.data + m * C.rs + n * C.cs, C.rs, C.cs, 0,
-                    column_bias + n if column_bias != NULL else NULL, row_bias + m if row_bias != NULL else NULL)
-            else:
-                kernels.gemm_f64(
-                    min(tm, C.rows - m), min(tn, C.columns - n), K, <double *> A.data + m * A.rs, A.rs, A.cs,
-                    packed + n * K, K, <double *> C.data + m * C.rs + n * C.cs, C.rs, C.cs, 0,
-                    column_bias + n if column_bias != NULL else NULL, row_bias + m if row_bias != NULL else NULL)
+        share_out(&shares, tiles, num_threads)
+        for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+            t = next_of(&shares, thread)
+            while t >= 0:
+                m = (t % down if wide else t // across) * tm
+                n = (t // down if wide else t % across) * tn
+                if real is float:
+                    kernels.gemm_f32(
+                        min(tm, C.rows - m), min(tn, C.columns - n), K, <float *> A.data + m * A.rs, A.rs, A.cs,
+                        packed + n * K, K, <float *> C.data + m * C.rs + n * C.cs, C.rs, C.cs, 0,
+                        column_bias + n if column_bias != NULL else NULL, row_bias + m if row_bias != NULL else NULL)
+                else:
+                    kernels.gemm_f64(
+                        min(tm, C.rows - m), min(tn, C.columns - n), K, <double *> A.data + m * A.rs, A.rs, A.cs,
+                        packed + n * K, K, <double *> C.data + m * C.rs + n * C.cs, C.rs, C.cs, 0,
+                        column_bias + n if column_bias != NULL else NULL, row_bias + m if row_bias != NULL else NULL)
+                t = next_of(&shares, thread)
     give_workspace(packed)
     return 0
 
