@@ -3,7 +3,8 @@
 Every side runs in this process, in alternating blocks of rounds, with the same weights and data; that outputs and
 losses agree is asserted first. The ratio is the best of PyTorch's eager layouts over nnx: above 1 nnx is faster.
 torch.compile is timed beside them with --compile (it needs a C++ compiler and minutes). Batch 1 is one call of the
-model.
+model. The last column says what the machine gave meanwhile: a matrix product's time on one thread over that on all. On
+virtual machines it falls for minutes, when their processors are moved to cores that share more, or less, than before.
 
 For AVX2: NNX_LEVEL=v3 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python -m benchmarks.networks
 """
@@ -18,6 +19,8 @@ import time
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import nnx
 from benchmarks._networks import BATCH
@@ -41,6 +44,23 @@ def interleave(sides: dict[str, Any]) -> dict[str, float]:
                 taken[key].append(time.perf_counter() - begin)
                 rounds += 1
     return {key: statistics.median(values) for key, values in taken.items()}
+
+
+def scaling() -> float:
+    """The time of a matrix product on one thread over that on all threads."""
+    threads = nnx.get_num_threads()
+    a = np.random.default_rng(0).standard_normal((512, 512)).astype(np.float32)
+    seconds = []
+    for count in (1, threads):
+        nnx.set_num_threads(count)
+        taken = []
+        for _ in range(9):
+            begin = time.perf_counter()
+            nnx.matmul(a, a)
+            taken.append(time.perf_counter() - begin)
+        seconds.append(statistics.median(taken))
+    nnx.set_num_threads(threads)
+    return seconds[0] / seconds[1]
 
 
 def compare(name: str, layouts: list[str], batch: int = 0) -> dict[str, dict[str, float]]:
@@ -101,15 +121,18 @@ def table(names: list[str], compiled: bool, plot: str | None = None) -> str:
         f"PyTorch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()}), {threads} threads each; "
         "milliseconds, medians",
         "",
-        "| network | what | nnx | PyTorch eager | channels_last | compile | ratio | ratio to compile |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| network | what | nnx | PyTorch eager | channels_last | compile | ratio | ratio to compile | scaling |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     ratios: dict[str, list[float]] = {"training": [], "inference": [], "inference, batch 1": []}
     for name in names:
         layouts = ["eager"] if name == "mlp" else ["eager", "channels_last"]
         layouts += ["compile"] if compiled else []
+        given = [scaling()]
         times = compare(name, layouts)
+        given.append(scaling())
         single = compare(name, [layout for layout in layouts if layout != "compile"], 1)
+        given.append(scaling())
         for what, seconds in (
             ("training", times["train"]),
             ("inference", times["infer"]),
@@ -117,6 +140,7 @@ def table(names: list[str], compiled: bool, plot: str | None = None) -> str:
         ):
             line, ratio = row(f"{name} {BATCH[name]}" if "1" not in what else name, what, seconds)
             ratios[what].append(ratio)
+            line += f" {min(given):.1f}-{max(given):.1f} |"
             lines.append(line)
             print(line, flush=True)
     if plot:
