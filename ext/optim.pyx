@@ -208,16 +208,13 @@ cdef bint overlap(Span *spans, Py_ssize_t n) noexcept nogil:
     return False
 
 
-cdef inline Py_ssize_t row_of(const Table *t, Py_ssize_t block) noexcept nogil:
-    """The last row that starts at or before this block."""
-    cdef Py_ssize_t low = 0, high = t.count, middle
-    while high - low > 1:
-        middle = (low + high) // 2
-        if t.start[middle] <= block:
-            low = middle
-        else:
-            high = middle
-    return low
+cdef inline Py_ssize_t first_block(const Table *t, Py_ssize_t row, int thread, int threads) noexcept nogil:
+    """The block of a row that a thread begins with.
+
+    Each has its part of every row: those who made a gradient, and those who will read a parameter, share it out so too.
+    Rows of one block go to the threads in turn.
+    """
+    return (block_count(t.size[row]) * thread + row % threads) // threads
 
 
 cdef inline void *at(const Table *t, int column, Py_ssize_t row, Py_ssize_t i) noexcept nogil:
@@ -263,14 +260,16 @@ def sgd_step(
 cdef void _sgd(const Table *t, real lr, real decay, real sign, int threads) noexcept nogil:
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="static"):
-        r = row_of(t, b)
-        i = (b - t.start[r]) * BLOCK
-        n = block_size(t.size[r], b - t.start[r])
-        if real is float:
-            kernels.sgd_f32(<float *> at(t, 0, r, i), <float *> at(t, 1, r, i), n, lr, decay, sign)
-        else:
-            kernels.sgd_f64(<double *> at(t, 0, r, i), <double *> at(t, 1, r, i), n, lr, decay, sign)
+    cdef int thread
+    for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+        for r in range(t.count):
+            for b in range(first_block(t, r, thread, threads), first_block(t, r, thread + 1, threads)):
+                i = b * BLOCK
+                n = block_size(t.size[r], b)
+                if real is float:
+                    kernels.sgd_f32(<float *> at(t, 0, r, i), <float *> at(t, 1, r, i), n, lr, decay, sign)
+                else:
+                    kernels.sgd_f64(<double *> at(t, 0, r, i), <double *> at(t, 1, r, i), n, lr, decay, sign)
 
 
 cdef void _sgd_momentum(
@@ -279,20 +278,22 @@ cdef void _sgd_momentum(
 ) noexcept nogil:
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="static"):
-        r = row_of(t, b)
-        i = (b - t.start[r]) * BLOCK
-        n = block_size(t.size[r], b - t.start[r])
-        if real is float:
-            kernels.sgd_momentum_f32(
-                <float *> at(t, 0, r, i), <float *> at(t, 1, r, i), <float *> at(t, 2, r, i), n,
-                lr, decay, sign, momentum, fresh, first, nesterov,
-            )
-        else:
-            kernels.sgd_momentum_f64(
-                <double *> at(t, 0, r, i), <double *> at(t, 1, r, i), <double *> at(t, 2, r, i), n,
-                lr, decay, sign, momentum, fresh, first, nesterov,
-            )
+    cdef int thread
+    for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+        for r in range(t.count):
+            for b in range(first_block(t, r, thread, threads), first_block(t, r, thread + 1, threads)):
+                i = b * BLOCK
+                n = block_size(t.size[r], b)
+                if real is float:
+                    kernels.sgd_momentum_f32(
+                        <float *> at(t, 0, r, i), <float *> at(t, 1, r, i), <float *> at(t, 2, r, i), n,
+                        lr, decay, sign, momentum, fresh, first, nesterov,
+                    )
+                else:
+                    kernels.sgd_momentum_f64(
+                        <double *> at(t, 0, r, i), <double *> at(t, 1, r, i), <double *> at(t, 2, r, i), n,
+                        lr, decay, sign, momentum, fresh, first, nesterov,
+                    )
 
 
 def adagrad_step(
@@ -318,20 +319,22 @@ def adagrad_step(
 cdef void _adagrad(const Table *t, real rate, real decay, real sign, real eps, int threads) noexcept nogil:
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="static"):
-        r = row_of(t, b)
-        i = (b - t.start[r]) * BLOCK
-        n = block_size(t.size[r], b - t.start[r])
-        if real is float:
-            kernels.adagrad_f32(
-                <float *> at(t, 0, r, i), <float *> at(t, 1, r, i), <float *> at(t, 2, r, i), n,
-                rate, decay, sign, eps,
-            )
-        else:
-            kernels.adagrad_f64(
-                <double *> at(t, 0, r, i), <double *> at(t, 1, r, i), <double *> at(t, 2, r, i), n,
-                rate, decay, sign, eps,
-            )
+    cdef int thread
+    for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+        for r in range(t.count):
+            for b in range(first_block(t, r, thread, threads), first_block(t, r, thread + 1, threads)):
+                i = b * BLOCK
+                n = block_size(t.size[r], b)
+                if real is float:
+                    kernels.adagrad_f32(
+                        <float *> at(t, 0, r, i), <float *> at(t, 1, r, i), <float *> at(t, 2, r, i), n,
+                        rate, decay, sign, eps,
+                    )
+                else:
+                    kernels.adagrad_f64(
+                        <double *> at(t, 0, r, i), <double *> at(t, 1, r, i), <double *> at(t, 2, r, i), n,
+                        rate, decay, sign, eps,
+                    )
 
 
 def adadelta_step(
@@ -364,20 +367,22 @@ cdef void _adadelta(
 ) noexcept nogil:
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="static"):
-        r = row_of(t, b)
-        i = (b - t.start[r]) * BLOCK
-        n = block_size(t.size[r], b - t.start[r])
-        if real is float:
-            kernels.adadelta_f32(
-                <float *> at(t, 0, r, i), <float *> at(t, 1, r, i), <float *> at(t, 2, r, i),
-                <float *> at(t, 3, r, i), n, lr, decay, sign, rho, fresh, eps,
-            )
-        else:
-            kernels.adadelta_f64(
-                <double *> at(t, 0, r, i), <double *> at(t, 1, r, i), <double *> at(t, 2, r, i),
-                <double *> at(t, 3, r, i), n, lr, decay, sign, rho, fresh, eps,
-            )
+    cdef int thread
+    for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+        for r in range(t.count):
+            for b in range(first_block(t, r, thread, threads), first_block(t, r, thread + 1, threads)):
+                i = b * BLOCK
+                n = block_size(t.size[r], b)
+                if real is float:
+                    kernels.adadelta_f32(
+                        <float *> at(t, 0, r, i), <float *> at(t, 1, r, i), <float *> at(t, 2, r, i),
+                        <float *> at(t, 3, r, i), n, lr, decay, sign, rho, fresh, eps,
+                    )
+                else:
+                    kernels.adadelta_f64(
+                        <double *> at(t, 0, r, i), <double *> at(t, 1, r, i), <double *> at(t, 2, r, i),
+                        <double *> at(t, 3, r, i), n, lr, decay, sign, rho, fresh, eps,
+                    )
 
 
 def rmsprop_step(
@@ -410,22 +415,24 @@ cdef void _rmsprop(
 ) noexcept nogil:
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="static"):
-        r = row_of(t, b)
-        i = (b - t.start[r]) * BLOCK
-        n = block_size(t.size[r], b - t.start[r])
-        if real is float:
-            kernels.rmsprop_f32(
-                <float *> at(t, 0, r, i), <float *> at(t, 1, r, i), <float *> at(t, 2, r, i),
-                <float *> at(t, 3, r, i), <float *> at(t, 4, r, i), n,
-                lr, decay, sign, alpha, fresh, eps, momentum,
-            )
-        else:
-            kernels.rmsprop_f64(
-                <double *> at(t, 0, r, i), <double *> at(t, 1, r, i), <double *> at(t, 2, r, i),
-                <double *> at(t, 3, r, i), <double *> at(t, 4, r, i), n,
-                lr, decay, sign, alpha, fresh, eps, momentum,
-            )
+    cdef int thread
+    for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+        for r in range(t.count):
+            for b in range(first_block(t, r, thread, threads), first_block(t, r, thread + 1, threads)):
+                i = b * BLOCK
+                n = block_size(t.size[r], b)
+                if real is float:
+                    kernels.rmsprop_f32(
+                        <float *> at(t, 0, r, i), <float *> at(t, 1, r, i), <float *> at(t, 2, r, i),
+                        <float *> at(t, 3, r, i), <float *> at(t, 4, r, i), n,
+                        lr, decay, sign, alpha, fresh, eps, momentum,
+                    )
+                else:
+                    kernels.rmsprop_f64(
+                        <double *> at(t, 0, r, i), <double *> at(t, 1, r, i), <double *> at(t, 2, r, i),
+                        <double *> at(t, 3, r, i), <double *> at(t, 4, r, i), n,
+                        lr, decay, sign, alpha, fresh, eps, momentum,
+                    )
 
 
 def adam_step(
@@ -463,22 +470,24 @@ cdef void _adam(
 ) noexcept nogil:
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="static"):
-        r = row_of(t, b)
-        i = (b - t.start[r]) * BLOCK
-        n = block_size(t.size[r], b - t.start[r])
-        if real is float:
-            kernels.adam_f32(
-                <float *> at(t, 0, r, i), <float *> at(t, 1, r, i), <float *> at(t, 2, r, i),
-                <float *> at(t, 3, r, i), <float *> at(t, 4, r, i), n,
-                rate, root, decay, keep, sign, fresh1, beta2, fresh2, eps,
-            )
-        else:
-            kernels.adam_f64(
-                <double *> at(t, 0, r, i), <double *> at(t, 1, r, i), <double *> at(t, 2, r, i),
-                <double *> at(t, 3, r, i), <double *> at(t, 4, r, i), n,
-                rate, root, decay, keep, sign, fresh1, beta2, fresh2, eps,
-            )
+    cdef int thread
+    for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+        for r in range(t.count):
+            for b in range(first_block(t, r, thread, threads), first_block(t, r, thread + 1, threads)):
+                i = b * BLOCK
+                n = block_size(t.size[r], b)
+                if real is float:
+                    kernels.adam_f32(
+                        <float *> at(t, 0, r, i), <float *> at(t, 1, r, i), <float *> at(t, 2, r, i),
+                        <float *> at(t, 3, r, i), <float *> at(t, 4, r, i), n,
+                        rate, root, decay, keep, sign, fresh1, beta2, fresh2, eps,
+                    )
+                else:
+                    kernels.adam_f64(
+                        <double *> at(t, 0, r, i), <double *> at(t, 1, r, i), <double *> at(t, 2, r, i),
+                        <double *> at(t, 3, r, i), <double *> at(t, 4, r, i), n,
+                        rate, root, decay, keep, sign, fresh1, beta2, fresh2, eps,
+                    )
 
 
 def square_sum(arrays, int num_threads):
@@ -506,14 +515,16 @@ cdef void _square_sum(const Table *t, double *parts, real zero, int threads) noe
     """`zero` only chooses the type."""
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="static"):
-        r = row_of(t, b)
-        i = (b - t.start[r]) * BLOCK
-        n = block_size(t.size[r], b - t.start[r])
-        if real is float:
-            parts[b] = kernels.square_sum_f32(<float *> at(t, 0, r, i), n)
-        else:
-            parts[b] = kernels.square_sum_f64(<double *> at(t, 0, r, i), n)
+    cdef int thread
+    for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+        for r in range(t.count):
+            for b in range(first_block(t, r, thread, threads), first_block(t, r, thread + 1, threads)):
+                i = b * BLOCK
+                n = block_size(t.size[r], b)
+                if real is float:
+                    parts[t.start[r] + b] = kernels.square_sum_f32(<float *> at(t, 0, r, i), n)
+                else:
+                    parts[t.start[r] + b] = kernels.square_sum_f64(<double *> at(t, 0, r, i), n)
 
 
 def scale(arrays, double factor, int num_threads):
@@ -534,11 +545,13 @@ def scale(arrays, double factor, int num_threads):
 cdef void _scale(const Table *t, real factor, int threads) noexcept nogil:
     cdef const nnx_optim *kernels = <const nnx_optim *> table().optim
     cdef Py_ssize_t b, r, i, n
-    for b in prange(t.blocks, num_threads=threads, schedule="static"):
-        r = row_of(t, b)
-        i = (b - t.start[r]) * BLOCK
-        n = block_size(t.size[r], b - t.start[r])
-        if real is float:
-            kernels.scale_f32(<float *> at(t, 0, r, i), n, factor)
-        else:
-            kernels.scale_f64(<double *> at(t, 0, r, i), n, factor)
+    cdef int thread
+    for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+        for r in range(t.count):
+            for b in range(first_block(t, r, thread, threads), first_block(t, r, thread + 1, threads)):
+                i = b * BLOCK
+                n = block_size(t.size[r], b)
+                if real is float:
+                    kernels.scale_f32(<float *> at(t, 0, r, i), n, factor)
+                else:
+                    kernels.scale_f64(<double *> at(t, 0, r, i), n, factor)
