@@ -54,7 +54,7 @@ cdef enum:
     TILE_STEP = 12             # rows of the largest micro-kernel
     PARTIAL_BYTES = 33554432   # of all partial weight gradients together
     CHUNKS = 8                 # partial weight gradients, at most
-    CHUNK_TILES = 64           # of a partial gradient, at least: below, adding them up costs more than it saves
+    CHUNK_TILES = 64           # of a partial gradient, at least, and at a time: fewer are added to it too often
     MANY_BYTES = 640000        # of one gradient dU: from here on threads share its matrices instead
     LEAST_SLAB_BYTES = 4194304  # transformed patches and gradients of the tiles that are summed at once then:
     MOST_SLAB_BYTES = 33554432  # half of dU, within these limits
@@ -218,7 +218,7 @@ cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left
     cdef nnx_tiles source, target
     _tiles(&source, &X, &Y, top, left)
     _tiles(&target, &Y, &Y, 0, 0)
-    cdef Py_ssize_t tiles = Y.images * target.down * target.across, block = _block(tiles, c_row + f_row)
+    cdef Py_ssize_t tiles = Y.images * target.down * target.across, block = min(CHUNK_TILES, max(tiles // 2, 1))
     cdef Py_ssize_t blocks = (tiles + block - 1) // block, size = 36 * F * c_row
     if size * <Py_ssize_t> sizeof(float) >= MANY_BYTES:
         return _weight_grad_by_matrix(X, W, &source, &target, Y, tiles, num_threads)
