@@ -90,7 +90,7 @@ MICRO_VARIANT(micro_narrow_by_columns, 1, 1)
 MICRO_VARIANT(micro_by_rows, 2, 0)
 MICRO_VARIANT(micro_by_columns, 2, 1)
 
-#if defined(__GNUC__)
+#if NNX_SHUFFLES
 /* Transpose a square of VLEN x VLEN: stage s swaps the blocks of size s beside the diagonal of every block of size 2 s. */
 INLINE void NAME(transpose_stage)(NAME(vec) *v, const int s)
 {
@@ -141,7 +141,7 @@ static void NAME(pack)(ptrdiff_t K, ptrdiff_t N, const REAL *B, ptrdiff_t rsb, p
         if (width == PANEL && csb == 1)
             for (; k < K; k++)
                 memcpy(packed + k * PANEL, b + k * rsb, PANEL * sizeof(REAL));
-#if defined(__GNUC__)
+#if NNX_SHUFFLES
         else if (width == PANEL && rsb == 1)
             for (; k + VLEN <= K; k += VLEN) {
                 NAME(transpose_square)(b + k, csb, packed + k * PANEL, PANEL);
@@ -243,7 +243,7 @@ static void NAME(transpose)(ptrdiff_t rows, ptrdiff_t columns, const REAL *from,
                             ptrdiff_t ldt)
 {
     ptrdiff_t k = 0;
-#if defined(__GNUC__)
+#if NNX_SHUFFLES
     for (; k + VLEN <= rows; k += VLEN) {
         ptrdiff_t j = 0;
         for (; j + VLEN <= columns; j += VLEN)

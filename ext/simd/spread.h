@@ -36,7 +36,7 @@ INLINE ptrdiff_t NAME(spread_period)(ptrdiff_t F)
  * of these. */
 static void NAME(spread_numbers)(ptrdiff_t F, ptrdiff_t lines, const REAL *line, ptrdiff_t ldl, REAL *out, ptrdiff_t ld)
 {
-#if defined(__GNUC__)
+#if NNX_SHUFFLES
     enum { MOST = 8 };
     const ptrdiff_t period = NAME(spread_period)(F);
     NAME(mask) lanes[MOST];

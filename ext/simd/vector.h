@@ -31,6 +31,12 @@
 #define ADVANCE(p, by) ((p) += (by))
 #endif
 
+#if defined(__GNUC__) && !defined(__clang__)
+#define NNX_SHUFFLES 1 /* __builtin_shuffle, which takes positions that are not known before */
+#else
+#define NNX_SHUFFLES 0
+#endif
+
 #define LOAD(p) (*(const NAME(vec) *)(p))
 #define STORE(p, v) (*(NAME(vec) *)(p) = (v))
 

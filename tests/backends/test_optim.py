@@ -260,3 +260,47 @@ def test_a_kernel_needs_a_thread():
         kernels.square_sum([a(3)], -1)
     assert kernels.scale([], 2.0, 1) is True
     assert kernels.square_sum([], 1) == 0.0
+
+
+@types
+def test_every_block_is_done_once_by_any_number_of_threads(rng, dtype):
+    """Each thread takes its part of every array; arrays of one block go round."""
+    sizes = [1, 8191, 8192, 8193, 3, 50_000, 0, 17, 100_001, 5]
+    start = [rng.standard_normal(n).astype(dtype) for n in sizes]
+    grads = [rng.standard_normal(n).astype(dtype) for n in sizes]
+    for threads in (1, 2, 3, 4, 8, 70):
+        params = [a.copy() for a in start]
+        assert kernels.sgd_step(params, grads, None, True, 0.5, 0.0, 0.0, 0.0, False, False, threads)
+        for p, a, g in zip(params, start, grads, strict=True):
+            np.testing.assert_allclose(p, a - dtype(0.5) * g, rtol=1e-6, atol=1e-6)
+        squares = kernels.square_sum(grads, threads)
+        assert squares == kernels.square_sum(grads, 1)
+        np.testing.assert_allclose(squares, sum((g.astype(np.float64) ** 2).sum() for g in grads), rtol=1e-6)
+
+
+def test_what_a_step_takes_as_it_is():
+    """The elements of all parameters, or -1 where one array needs more than that."""
+    a, f = np.ones((3, 4), np.float32), np.asfortranarray(np.ones((2, 5), np.float32))
+    assert kernels.fit(([a, f], [a.copy(), f.copy(order="F")], None)) == 22
+    assert kernels.fit(([], [])) == 0
+    read_only = a.copy()
+    read_only.flags.writeable = False
+    assert kernels.fit(([a], [read_only])) == 12  # a gradient is only read
+    unaligned = np.ones(49, np.uint8)[1:].view(np.float32).reshape(3, 4)
+    for columns in (
+        ([read_only], [a]),
+        ([a], [a], [read_only]),
+        ([a], [np.asfortranarray(a)]),
+        ([a], [a.astype(np.float64)]),
+        ([a.astype(np.int32)], [a.astype(np.int32)]),
+        ([np.ones((3, 8), np.float32)[:, ::2]], [np.ones((3, 8), np.float32)[:, ::2]]),
+        ([a], [a[:2]]),
+        ([a], [a.reshape(-1)]),
+        ([a], [1.0]),
+        ([a], [unaligned]),
+        ([a], [a.astype(">f4")]),
+        ([a, a], [a]),
+        ((a,), [a]),
+        ([a.view(np.matrix)], [a]),
+    ):
+        assert kernels.fit(columns) == -1

@@ -195,6 +195,20 @@ def test_deepcopy_is_independent():
 # -- modes, gradients, hooks -----------------------------------------------------------------------
 
 
+def test_train_calls_that_of_each_child():
+    """As in PyTorch: a child may keep a mode of its own."""
+
+    class Frozen(nn.BatchNorm1d):
+        def train(self, mode=True):
+            return super().train(False)
+
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(Frozen(2), nn.Dropout()))
+    model.train()
+    assert model.training and model[1].training and model[1][1].training and not model[1][0].training
+    with pytest.raises(TypeError, match="Sequential.train: expected mode to be a bool, got 1"):
+        model.train(1)
+
+
 def test_train_and_eval_reach_every_module():
     net = Net()
     assert net.eval() is net and not any(m.training for m in net.modules())
