@@ -83,11 +83,12 @@ def extensions() -> list[Extension]:
 
 
 def table_headers(name: str) -> list[str]:
-    """Return the headers that fix the layout of the structs of kernels that a module names."""
+    """Return the headers that fix the layout of structs that a module names."""
     module = name.rpartition(".")[2]
     texts = [Path(p).read_text() for p in (f"ext/{module}.pyx", f"nnx/_ext/{module}.pxd") if os.path.exists(p)]
     families = sorted(set(re.findall(r"\bnnx_(\w+)", " ".join(texts))) & set(FAMILIES))
-    return ["ext/simd/table.h", *(f"ext/simd/{family}_table.h" for family in families)]
+    shared = ["ext/simd/share.h"] if any("nnx._ext.share" in text for text in texts) else []
+    return ["ext/simd/table.h", *(f"ext/simd/{family}_table.h" for family in families), *shared]
 
 
 @contextmanager
