@@ -249,21 +249,9 @@ static void NAME(products_wide)(int count, const struct nnx_taps *d, const REAL 
     }
 }
 
-/* The rows of the result for which a run is not padding, as a band of their own; returns how many rows it leaves out in
- * front. */
-INLINE ptrdiff_t NAME(rows_inside)(const struct nnx_taps *d, ptrdiff_t run, struct nnx_taps *part)
-{
-    const ptrdiff_t plane = d->front + run / (d->down * d->beside) * d->depth_dilation;
-    const ptrdiff_t start = d->top + run / d->beside % d->down * d->dilation;
-    ptrdiff_t first, last;
-    *part = *d;
-    NAME(taps_inside)(start, d->stride, d->rows, d->height, &first, &last);
-    part->rows = plane < 0 || plane >= d->depth ? 0 : last - first;
-    return first;
-}
-
-/* sum[runs * length][ld] += the band's part of the weight gradient. gy's pixels are ldg numbers apart, and it is readable
- * up to a vector behind its end; what the numbers behind F add to lands in sum's columns behind F, which mean nothing. */
+/* sum[runs * length][ld] += the band's part of the weight gradient, padding included: what is not finite in gy is to be
+ * seen. gy's pixels are ldg numbers apart, and it is readable up to a vector behind its end; what the numbers behind F add
+ * to lands in sum's columns behind F, which mean nothing. */
 static void NAME(direct_weight)(const struct nnx_taps *d, const REAL *x, ptrdiff_t F, const REAL *gy, ptrdiff_t ldg,
                                 REAL *sum, ptrdiff_t ld)
 {
@@ -271,17 +259,15 @@ static void NAME(direct_weight)(const struct nnx_taps *d, const REAL *x, ptrdiff
         const int narrow = F - f <= VLEN;
         const ptrdiff_t most = narrow ? ROWS : ROWS_WIDE;
         for (ptrdiff_t run = 0; run < d->runs; run++) {
-            struct nnx_taps part;
-            const ptrdiff_t skipped = NAME(rows_inside)(d, run, &part);
-            const REAL *source = x + d->offset[run] + skipped * d->row_step, *g = gy + f + skipped * d->columns * ldg;
             ptrdiff_t blocks = (d->length + most - 1) / most, l = 0;
             for (; blocks > 0; blocks--) {
                 const int count = (int)((d->length - l + blocks - 1) / blocks);
+                const REAL *from = x + d->offset[run] + l;
                 REAL *out = sum + (run * d->length + l) * ld + f;
                 if (narrow)
-                    NAME(products_narrow)(count, &part, source + l, ldg, g, out, ld);
+                    NAME(products_narrow)(count, d, from, ldg, gy + f, out, ld);
                 else
-                    NAME(products_wide)(count, &part, source + l, ldg, g, out, ld);
+                    NAME(products_wide)(count, d, from, ldg, gy + f, out, ld);
                 l += count;
             }
         }
