@@ -222,7 +222,7 @@ cdef nnx_taps _taps(Plan *p, const Image *x, Py_ssize_t unit) noexcept nogil:
     t.offset = p.offset
     t.planes = p.depth.taps
     t.down = p.taps[0]
-    t.beside = p.runs // (p.depth.taps * p.taps[0])
+    t.beside = 1 if p.runs == p.depth.taps * p.taps[0] else p.taps[1]
     t.front = unit // p.bands % p.depth.out * p.depth.stride - p.depth.low
     t.depth = x.size[0]
     t.depth_dilation = p.depth.dilation

@@ -340,8 +340,8 @@ cdef int _kernel_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *ro
         tm, tn = 2 * tm, 2 * tn
     cdef Py_ssize_t across = (C.columns + tn - 1) // tn, down = (C.rows + tm - 1) // tm, tiles = down * across
     cdef Py_ssize_t t, m, n, p
-    # Each thread keeps to a part of B's columns, which it has packed itself, where B is large beside the rest; otherwise
-    # to rows of C, as most of those do that will read them.
+    # Each thread keeps to a part of B's columns, which it has packed itself, where B is large beside the rest;
+    # otherwise to rows of C, as most of those do that will read them.
     cdef bint wide = C.columns > C.rows and K > 2 * C.rows
     cdef real *packed = <real *> take_workspace(max(panels * panel * K, 1) * sizeof(real))
     with nogil:

@@ -53,8 +53,8 @@ cdef enum:
 
 
 def most_filters(Py_ssize_t itemsize):
-    """Filters up to which this is worth it, for numbers of 4 or 8 bytes: three quarters of the lanes of the level in use,
-    half of them where those are few."""
+    """Filters up to which this is worth it, for numbers of 4 or 8 bytes: three quarters of the lanes of the level in
+    use, half of them where those are few."""
     cdef const nnx_spread *kernels = <const nnx_spread *> table().spread
     cdef Py_ssize_t lanes = kernels.spread_lanes_f32() if itemsize == sizeof(float) else kernels.spread_lanes_f64()
     return min(lanes * 3 // 4 if lanes >= 8 else lanes // 2, MOST_FILTERS)

@@ -209,6 +209,18 @@ def test_nothing_is_written_behind_the_result(level, rng):
     assert (memory[:32] == 7).all() and (memory[-32:] == 7).all()
 
 
+@pytest.mark.parametrize("taps", [(0, 3), (3, 0), (0, 0), (0, 2, 2), (2, 0, 2), (2, 2, 0)])
+def test_filters_without_taps_give_the_bias(taps):
+    """No division by their number, whatever the groups."""
+    size, ones = (4,) * len(taps), (1,) * len(taps)
+    for groups in (1, 40):
+        x, w, b = np.ones((2, 40, *size), F), np.ones((40, 40 // groups, *taps), F), np.arange(40, dtype=F)
+        y, gw = empty_last(x.shape, F), np.ones(w.shape, F)
+        direct.forward(last(x), w, b, y, ones, (0,) * len(taps), ones, groups, False, 2)
+        direct.weight_grad(y, last(x), gw, ones, (0,) * len(taps), ones, groups, 2)
+        assert (y == b.reshape(-1, *ones)).all()
+
+
 def test_sizes_that_could_overflow_are_refused():
     """A result far larger than its image: the band under it would have more numbers than a machine can hold."""
     x, w = np.ones((1, 1, 5, 5)), np.ones((1, 1, 2, 2))
