@@ -1,4 +1,4 @@
-"""Convolution in one, two and three dimensions: forward, data gradient, weight gradient.
+"""Convolution in one, two and three dimensions by columns: forward and data gradient (weights: conv_weight.pyx).
 
 Images are channels-last in memory. Each operation cuts the rows of its column matrix (one row per pixel) into tiles,
 gathers a tile into scratch memory that stays in the second-level cache, and multiplies it by the packed weights: the
@@ -9,8 +9,8 @@ Dimension letters: N images, C channels in, F filters (channels out), G groups; 
 """
 
 cimport numpy as cnp
-from cython.parallel cimport prange, threadid
-from libc.string cimport memcpy, memset
+from cython.parallel cimport prange
+from libc.string cimport memcpy
 
 from nnx._ext.common cimport _shape, _strides, check_threads, check_writeable, real, real_type
 from nnx._ext.gemm cimport nnx_gemm
@@ -20,47 +20,11 @@ from nnx._ext.simd cimport table
 
 cnp.import_array()
 
-cdef extern from "table.h" nogil:
-    struct nnx_view:
-        Py_ssize_t channels
-        Py_ssize_t image
-        Py_ssize_t channel
-        Py_ssize_t stride[3]
-        Py_ssize_t size[3]
-        Py_ssize_t count[3]
-        Py_ssize_t step[3]
-        Py_ssize_t taps[3]
-        const Py_ssize_t *offset[3]
-
-    ctypedef struct nnx_conv "struct nnx_conv":
-        void (*gather_f32)(const nnx_view *, const float *, Py_ssize_t, Py_ssize_t, float *) noexcept nogil
-        void (*gather_f64)(const nnx_view *, const double *, Py_ssize_t, Py_ssize_t, double *) noexcept nogil
-        void (*depthwise_f32)(const nnx_view *, const float *, Py_ssize_t, Py_ssize_t, const float *, const float *,
-                              float *) noexcept nogil
-        void (*depthwise_f64)(const nnx_view *, const double *, Py_ssize_t, Py_ssize_t, const double *,
-                              const double *, double *) noexcept nogil
-        void (*depthwise_weight_f32)(const nnx_view *, const float *, Py_ssize_t, Py_ssize_t, const float *,
-                                     float *) noexcept nogil
-        void (*depthwise_weight_f64)(const nnx_view *, const double *, Py_ssize_t, Py_ssize_t, const double *,
-                                     double *) noexcept nogil
-
 cdef enum:
     TILE_BYTES = 196608        # a tile of the column matrix: a part of the second-level cache
     TILE_PIXELS = 384          # at most
     TILES = 16                 # at least, where there are pixels enough, so that threads share the work evenly
     ROW_STEP = 12              # rows of the largest micro-kernel
-    PARTIAL_BYTES = 16777216   # of all partial weight gradients together
-    CHUNKS = 16                # partial weight gradients, at most
-    CHANNEL_BLOCK = 64         # channels of one task of the weight gradient, at most
-    TASK_BYTES = 262144        # of the partial gradient that a task adds to, about: it stays in the second-level cache
-    TASKS = 8                  # without cutting the pixels into chunks, so many tasks are enough
-    MANY_BYTES = 131072        # of a group's weight gradient: from here on it is computed in slabs of pixels
-    SLAB_BYTES = 4194304       # packed columns of a slab, about
-    SLAB_STEP = 48             # pixels that are gathered at a time for it
-    SLAB_FILTERS = 48          # of one task
-    SLAB_PANELS = 16           # of columns of one task
-    MAX_TAPS = 4096            # taps per axis
-    LARGEST = 1 << 30          # stride, padding, dilation: products with positions stay far from overflow
 
 
 # -- arguments --------------------------------------------------------------------------------------
@@ -111,14 +75,9 @@ cdef int read_image(cnp.ndarray a, int kind, bint channels_last, str kernel, str
     return 0
 
 
-cdef struct Geometry:
-    Py_ssize_t stride[3]
-    Py_ssize_t padding[3]
-    Py_ssize_t dilation[3]
-
-
-cdef int _geometry(tuple stride, tuple padding, tuple dilation, str kernel, Geometry *g) except -1:
-    """Tuples of 1 to 3 integers; missing axes get stride 1, padding 0, dilation 1."""
+cdef int read_geometry(tuple stride, tuple padding, tuple dilation, Py_ssize_t largest, str kernel,
+                       Geometry *g) except -1:
+    """Tuples of 1 to 3 integers, none above `largest`; missing axes get stride 1, padding 0, dilation 1."""
     cdef int n = len(stride), axis
     if n < 1 or n > 3 or len(padding) != n or len(dilation) != n:
         raise ValueError(
@@ -129,7 +88,7 @@ cdef int _geometry(tuple stride, tuple padding, tuple dilation, str kernel, Geom
         g.padding[axis] = 0 if axis < 3 - n else padding[axis - 3 + n]
         g.dilation[axis] = 1 if axis < 3 - n else dilation[axis - 3 + n]
         if not (
-            1 <= g.stride[axis] <= LARGEST and 0 <= g.padding[axis] <= LARGEST and 1 <= g.dilation[axis] <= LARGEST
+            1 <= g.stride[axis] <= largest and 0 <= g.padding[axis] <= largest and 1 <= g.dilation[axis] <= largest
         ):
             raise ValueError(
                 f"{kernel}: expected stride and dilation >= 1 and padding >= 0, got {stride}, {dilation}, {padding}"
@@ -137,7 +96,7 @@ cdef int _geometry(tuple stride, tuple padding, tuple dilation, str kernel, Geom
     return 0
 
 
-cdef int _weights(Image *w, Image *x, Image *y, Py_ssize_t groups, str kernel) except -1:
+cdef int check_weights(Image *w, Image *x, Image *y, Py_ssize_t groups, str kernel) except -1:
     """Check weights (F, C / G, taps) against C channels in and F channels out."""
     if groups < 1 or x.channels != w.channels * groups or y.channels != w.images or w.images % groups:
         raise ValueError(
@@ -167,7 +126,7 @@ cdef cnp.ndarray read_bias(object bias, int kind, Py_ssize_t filters, str kernel
 
 # -- views ------------------------------------------------------------------------------------------
 
-cdef Py_ssize_t _rows(const nnx_view *v, Py_ssize_t images) noexcept nogil:
+cdef Py_ssize_t view_rows(const nnx_view *v, Py_ssize_t images) noexcept nogil:
     return images * v.count[0] * v.count[1] * v.count[2]
 
 
@@ -185,7 +144,7 @@ cdef void _source(nnx_view *v, Image *a, Py_ssize_t channels) noexcept nogil:
         v.stride[axis] = a.stride[axis]
 
 
-cdef void _input_view(nnx_view *v, Image *x, Image *w, Image *y, Geometry *g, Py_ssize_t *offsets) noexcept nogil:
+cdef void input_view(nnx_view *v, Image *x, Image *w, Image *y, Geometry *g, Py_ssize_t *offsets) noexcept nogil:
     """The column matrix of a convolution: rows are output pixels, source is the input."""
     cdef int axis
     cdef Py_ssize_t k
@@ -199,7 +158,7 @@ cdef void _input_view(nnx_view *v, Image *x, Image *w, Image *y, Geometry *g, Py
         v.offset[axis] = offsets + axis * MAX_TAPS
 
 
-cdef Py_ssize_t _tile_rows(Py_ssize_t rows, Py_ssize_t row_bytes) noexcept nogil:
+cdef Py_ssize_t tile_rows(Py_ssize_t rows, Py_ssize_t row_bytes) noexcept nogil:
     """Pixels per tile: as many as fit into TILE_BYTES, fewer where that would leave too few tiles."""
     cdef Py_ssize_t fit = TILE_BYTES // max(row_bytes, 1)
     cdef Py_ssize_t share = (rows + TILES - 1) // TILES
@@ -228,6 +187,15 @@ cdef void _pack_weights(const real *w, Py_ssize_t T, const Py_ssize_t *tap, Py_s
                 to = to + panel
 
 
+cdef inline Py_ssize_t _position(const nnx_view *v, const Py_ssize_t *scatter, Py_ssize_t row) noexcept nogil:
+    """Where row number `row` of a view goes, by the strides {image, d, h, w}."""
+    cdef Py_ssize_t rest = row // v.count[2]
+    return (
+        row % v.count[2] * scatter[3] + rest % v.count[1] * scatter[2] + rest // v.count[1] % v.count[0] * scatter[1]
+        + rest // v.count[1] // v.count[0] * scatter[0]
+    )
+
+
 # -- a product of a gathered matrix and packed weights ----------------------------------------------
 
 cdef int _columns_times(const nnx_view *v, Py_ssize_t images, const real *x, const real *packed, Py_ssize_t columns,
@@ -241,8 +209,8 @@ cdef int _columns_times(const nnx_view *v, Py_ssize_t images, const real *x, con
     cdef int thread
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef const nnx_conv *conv = <const nnx_conv *> table().conv
-    cdef Py_ssize_t rows = _rows(v, images), K = _taps(v) * v.channels
-    cdef Py_ssize_t tile = _tile_rows(rows, (K + (columns if scatter != NULL else 0)) * sizeof(real))
+    cdef Py_ssize_t rows = view_rows(v, images), K = _taps(v) * v.channels
+    cdef Py_ssize_t tile = tile_rows(rows, (K + (columns if scatter != NULL else 0)) * sizeof(real))
     cdef Py_ssize_t tiles = (rows + tile - 1) // tile, t, first, count, r, q, rest
     # a 1x1 convolution with stride 1 needs no gathering: its rows are the source's pixels
     cdef bint direct = _taps(v) == 1 and v.channel == 1
@@ -286,12 +254,7 @@ cdef int _columns_times(const nnx_view *v, Py_ssize_t images, const real *x, con
                                   row_stride if scatter == NULL else columns, 1, 0, bias, NULL)
                 if scatter != NULL:
                     for r in range(count):
-                        q = first + r
-                        rest = q // v.count[2]
-                        memcpy(y + q % v.count[2] * scatter[3] + rest % v.count[1] * scatter[2]
-                               + rest // v.count[1] % v.count[0] * scatter[1]
-                               + rest // v.count[1] // v.count[0] * scatter[0],
-                               out + r * columns, columns * sizeof(real))
+                        memcpy(y + _position(v, scatter, first + r), out + r * columns, columns * sizeof(real))
                 t = next_of(&shares, thread)
     give_workspace(buffer)
     return 0
@@ -303,8 +266,8 @@ cdef int _depthwise(const nnx_view *v, Py_ssize_t images, const real *x, const r
     cdef Shares shares
     cdef int thread
     cdef const nnx_conv *conv = <const nnx_conv *> table().conv
-    cdef Py_ssize_t rows = _rows(v, images), C = v.channels, t, first, count, r, q, rest
-    cdef Py_ssize_t tile = _tile_rows(rows, C * sizeof(real))
+    cdef Py_ssize_t rows = view_rows(v, images), C = v.channels, t, first, count, r, q, rest
+    cdef Py_ssize_t tile = tile_rows(rows, C * sizeof(real))
     cdef Py_ssize_t tiles = (rows + tile - 1) // tile
     if tiles < num_threads:
         num_threads = max(tiles, 1)
@@ -324,11 +287,7 @@ cdef int _depthwise(const nnx_view *v, Py_ssize_t images, const real *x, const r
                     conv.depthwise_f64(v, x, first, count, w, bias, out)
                 if scatter != NULL:
                     for r in range(count):
-                        q = first + r
-                        rest = q // v.count[2]
-                        memcpy(y + q % v.count[2] * scatter[3] + rest % v.count[1] * scatter[2]
-                               + rest // v.count[1] % v.count[0] * scatter[1]
-                               + rest // v.count[1] // v.count[0] * scatter[0], out + r * C, C * sizeof(real))
+                        memcpy(y + _position(v, scatter, first + r), out + r * C, C * sizeof(real))
                 t = next_of(&shares, thread)
     give_workspace(buffer)
     return 0
@@ -351,8 +310,8 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stri
     read_image(x, kind, False, "conv.forward", "x", &X)
     read_image(w, kind, False, "conv.forward", "w", &W)
     read_image(y, kind, True, "conv.forward", "y", &Y)
-    _geometry(stride, padding, dilation, "conv.forward", &g)
-    _weights(&W, &X, &Y, groups, "conv.forward")
+    read_geometry(stride, padding, dilation, LARGEST, "conv.forward", &g)
+    check_weights(&W, &X, &Y, groups, "conv.forward")
     cdef cnp.ndarray b = read_bias(bias, kind, W.images, "conv.forward")
     if cnp.PyArray_SIZE(y) == 0:
         return
@@ -377,7 +336,7 @@ cdef int _forward(Image X, Image W, Image Y, Geometry g, const real *bias, Py_ss
     try:
         tap = <Py_ssize_t *> take_workspace(max(T, 1) * sizeof(Py_ssize_t))
         packed = <real *> take_workspace(max(packed_size, 1) * sizeof(real))
-        _input_view(&v, &X, &W, &Y, &g, offsets)
+        input_view(&v, &X, &W, &Y, &g, offsets)
         for t in range(T):
             tap[t] = (t // W.size[2] // W.size[1] * W.stride[0] + t // W.size[2] % W.size[1] * W.stride[1]
                       + t % W.size[2] * W.stride[2])
@@ -417,8 +376,8 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple 
     read_image(gx, kind, True, "conv.data_grad", "gx", &X)
     read_image(w, kind, False, "conv.data_grad", "w", &W)
     read_image(gy, kind, False, "conv.data_grad", "gy", &Y)
-    _geometry(stride, padding, dilation, "conv.data_grad", &g)
-    _weights(&W, &X, &Y, groups, "conv.data_grad")
+    read_geometry(stride, padding, dilation, LARGEST, "conv.data_grad", &g)
+    check_weights(&W, &X, &Y, groups, "conv.data_grad")
     cdef cnp.ndarray b = read_bias(bias, kind, X.channels, "conv.data_grad")
     if cnp.PyArray_SIZE(gx) == 0:
         return
@@ -509,236 +468,3 @@ cdef int _data_grad(Image X, Image W, Image Y, Geometry g, const real *bias, Py_
 cdef inline Py_ssize_t _exact(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     """a / b for a multiple of b; C's division rounds towards zero, which is exact here for negative a too."""
     return a // b
-
-
-# -- weight gradient --------------------------------------------------------------------------------
-
-def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple stride, tuple padding, tuple dilation,
-                Py_ssize_t groups, int num_threads):
-    """gw = the gradient of forward() with respect to w.
-
-    gy (N, F, axes) channels-last, x (N, C, axes) of any strides, gw (F, C / groups, taps) of any strides.
-    """
-    cdef Image X, W, Y
-    cdef Geometry g
-    cdef int kind = real_type(gw, "conv.weight_grad", "gw")
-    check_threads(num_threads, "conv.weight_grad")
-    check_writeable(gw, "conv.weight_grad", "gw")
-    read_image(x, kind, False, "conv.weight_grad", "x", &X)
-    read_image(gw, kind, False, "conv.weight_grad", "gw", &W)
-    read_image(gy, kind, True, "conv.weight_grad", "gy", &Y)
-    _geometry(stride, padding, dilation, "conv.weight_grad", &g)
-    _weights(&W, &X, &Y, groups, "conv.weight_grad")
-    if cnp.PyArray_SIZE(gw) == 0:
-        return
-    if kind == cnp.NPY_FLOAT:
-        _weight_grad[float](<float *> W.data, X, W, Y, g, groups, num_threads)
-    else:
-        _weight_grad[double](<double *> W.data, X, W, Y, g, groups, num_threads)
-
-
-cdef int _weight_grad(real *gw, Image X, Image W, Image Y, Geometry g, Py_ssize_t groups,
-                      int num_threads) except -1:
-    """Pixels are cut into a fixed number of chunks. Each sums its tiles into a partial gradient (F, taps, C), depthwise
-    (taps, C); the partial gradients are added in order."""
-    cdef Shares shares
-    cdef int thread
-    cdef nnx_view v
-    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
-    cdef const nnx_conv *conv = <const nnx_conv *> table().conv
-    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
-    cdef Py_ssize_t T = W.size[0] * W.size[1] * W.size[2], C = W.channels, F = W.images // groups
-    cdef bint depthwise = C == 1 and F == 1 and groups > 1 and X.channel == 1
-    if depthwise:
-        C, groups = groups, 1
-    cdef Py_ssize_t *offsets = <Py_ssize_t *> take_workspace(3 * MAX_TAPS * sizeof(Py_ssize_t))
-    _input_view(&v, &X, &W, &Y, &g, offsets)
-    cdef Py_ssize_t rows = _rows(&v, Y.images), size = T * C * F
-    if not depthwise and size * <Py_ssize_t> sizeof(real) >= MANY_BYTES:
-        try:
-            return _weight_grad_slabs[real](gw, &v, X, W, Y, groups, num_threads)
-        finally:
-            give_workspace(offsets)
-    cdef Py_ssize_t fit = TASK_BYTES // (max(T * F, 1) * <Py_ssize_t> sizeof(real)) // 16 * 16
-    cdef Py_ssize_t block = C if depthwise else min(C, max(min(fit, CHANNEL_BLOCK), 16))
-    cdef Py_ssize_t blocks = (C + block - 1) // block
-    # a task's tile may fill most of the second-level cache: the longer its sums, the less the partial gradient is moved
-    cdef Py_ssize_t pixel_bytes = (2 * T * block + F) * sizeof(real)
-    cdef Py_ssize_t tile = _tile_rows(rows, pixel_bytes if depthwise else pixel_bytes // 3)
-    cdef Py_ssize_t tiles = (rows + tile - 1) // tile
-    cdef Py_ssize_t chunks = min(tiles, CHUNKS, max(PARTIAL_BYTES // (size * <Py_ssize_t> sizeof(real)), 2))
-    if blocks >= TASKS:
-        chunks = min(chunks, (2 * TASKS + blocks - 1) // blocks)
-    cdef Py_ssize_t per_chunk, scratch, group, task, chunk, t, c, f, at
-    if chunks < 1:
-        chunks = 1
-    per_chunk = (tiles + chunks - 1) // chunks
-    scratch = tile * (T * block + (T * block + panel - 1) // panel * panel) + 16
-    cdef real *partial = NULL
-    cdef real *buffer = NULL
-    cdef const real *x
-    cdef const real *gy
-    cdef real total
-    try:
-        partial = <real *> take_workspace(chunks * size * sizeof(real))
-        buffer = <real *> take_workspace(num_threads * (scratch * sizeof(real) + sizeof(nnx_view)))
-        for group in range(groups):
-            x = <real *> X.data + group * C * X.channel
-            gy = <real *> Y.data + group * F
-            with nogil:
-                share_out(&shares, chunks * blocks, num_threads)
-                for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
-                    task = next_of(&shares, thread)
-                    while task >= 0:
-                        _weight_task[real](&v, gemm, conv, task // blocks, task % blocks, block, C, F, T, rows, tile,
-                                           per_chunk, depthwise, x, X.channel, gy, Y.channels, panel,
-                                           partial + task // blocks * size, buffer + thread * scratch)
-                        task = next_of(&shares, thread)
-                for f in prange(F, num_threads=num_threads, schedule="static"):
-                    for t in range(T):
-                        at = (t // W.size[2] // W.size[1] * W.stride[0] + t // W.size[2] % W.size[1] * W.stride[1]
-                              + t % W.size[2] * W.stride[2])
-                        at = at if depthwise else at + (group * F + f) * W.image
-                        for c in range(C):
-                            total = 0
-                            for chunk in range(chunks):
-                                total = total + partial[((chunk * F + f) * T + t) * C + c]
-                            gw[at + c * (W.image if depthwise else W.channel)] = total
-    finally:
-        give_workspace(buffer)
-        give_workspace(partial)
-        give_workspace(offsets)
-    return 0
-
-
-cdef int _weight_grad_slabs(real *gw, nnx_view *v, Image X, Image W, Image Y, Py_ssize_t groups,
-                            int num_threads) except -1:
-    """The gradient of many weights: there is one of it, whose blocks the threads share out.
-
-    Pixels are taken in slabs: all threads gather and pack the slab's columns, then add its products to their blocks.
-    """
-    cdef Shares shares
-    cdef int thread
-    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
-    cdef const nnx_conv *conv = <const nnx_conv *> table().conv
-    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
-    cdef Py_ssize_t T = W.size[0] * W.size[1] * W.size[2], C = W.channels, F = W.images // groups, K = T * C
-    cdef Py_ssize_t rows = _rows(v, Y.images), width = (K + panel - 1) // panel * panel
-    cdef Py_ssize_t slab = max(SLAB_BYTES // (K * <Py_ssize_t> sizeof(real)) // SLAB_STEP, 1) * SLAB_STEP
-    cdef Py_ssize_t block = SLAB_PANELS * panel, across = (K + block - 1) // block
-    cdef Py_ssize_t tasks = (F + SLAB_FILTERS - 1) // SLAB_FILTERS * across
-    cdef Py_ssize_t group, start, count, steps, i, n, k, task, f, t, c, at
-    cdef real *sums = NULL
-    cdef real *packed = NULL
-    cdef real *buffer = NULL
-    cdef real *mine
-    cdef const real *x
-    cdef const real *gy
-    slab = min(slab, (rows + SLAB_STEP - 1) // SLAB_STEP * SLAB_STEP)
-    v.channels = C
-    try:
-        sums = <real *> take_workspace(F * K * sizeof(real))
-        packed = <real *> take_workspace(slab * width * sizeof(real))
-        buffer = <real *> take_workspace(num_threads * SLAB_STEP * K * sizeof(real))
-        for group in range(groups):
-            x = <real *> X.data + group * C * X.channel
-            gy = <real *> Y.data + group * F
-            if rows == 0:
-                memset(sums, 0, F * K * sizeof(real))
-            start = 0
-            with nogil:
-                while start < rows:
-                    count = min(slab, rows - start)
-                    steps = (count + SLAB_STEP - 1) // SLAB_STEP
-                    for i in prange(steps, num_threads=num_threads, schedule="static"):
-                        mine = buffer + threadid() * SLAB_STEP * K
-                        n = min(SLAB_STEP, count - i * SLAB_STEP)
-                        if real is float:
-                            conv.gather_f32(v, x, start + i * SLAB_STEP, n, mine)
-                        else:
-                            conv.gather_f64(v, x, start + i * SLAB_STEP, n, mine)
-                        k = 0
-                        while k < K:
-                            if real is float:
-                                gemm.pack_f32(n, min(panel, K - k), mine + k, K, 1,
-                                              packed + k * count + i * SLAB_STEP * panel)
-                            else:
-                                gemm.pack_f64(n, min(panel, K - k), mine + k, K, 1,
-                                              packed + k * count + i * SLAB_STEP * panel)
-                            k = k + panel
-                    share_out(&shares, tasks, num_threads)
-                    for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
-                        task = next_of(&shares, thread)
-                        while task >= 0:
-                            f = task // across * SLAB_FILTERS
-                            k = task % across * block
-                            if real is float:
-                                gemm.gemm_f32(min(SLAB_FILTERS, F - f), min(block, K - k), count,
-                                              gy + start * Y.channels + f, 1, Y.channels, packed + k * count, count,
-                                              sums + f * K + k, K, 1, start > 0, NULL, NULL)
-                            else:
-                                gemm.gemm_f64(min(SLAB_FILTERS, F - f), min(block, K - k), count,
-                                              gy + start * Y.channels + f, 1, Y.channels, packed + k * count, count,
-                                              sums + f * K + k, K, 1, start > 0, NULL, NULL)
-                            task = next_of(&shares, thread)
-                    start = start + slab
-                for f in prange(F, num_threads=num_threads, schedule="static"):
-                    for t in range(T):
-                        at = ((group * F + f) * W.image + t // W.size[2] // W.size[1] * W.stride[0]
-                              + t // W.size[2] % W.size[1] * W.stride[1] + t % W.size[2] * W.stride[2])
-                        for c in range(C):
-                            gw[at + c * W.channel] = sums[(f * T + t) * C + c]
-    finally:
-        give_workspace(buffer)
-        give_workspace(packed)
-        give_workspace(sums)
-    return 0
-
-
-cdef void _weight_task(const nnx_view *view, const nnx_gemm *gemm, const nnx_conv *conv, Py_ssize_t chunk,
-                       Py_ssize_t number, Py_ssize_t block, Py_ssize_t C, Py_ssize_t F, Py_ssize_t T, Py_ssize_t rows,
-                       Py_ssize_t tile, Py_ssize_t per_chunk, bint depthwise, const real *x, Py_ssize_t channel,
-                       const real *gy, Py_ssize_t gy_stride, Py_ssize_t panel, real *partial,
-                       real *scratch) noexcept nogil:
-    """partial[f, t, c] for the channels c of one block = sum over the chunk's tiles of gy' . columns."""
-    cdef nnx_view v = view[0]
-    cdef Py_ssize_t start = number * block, t, f, first, count, tap, K
-    cdef real *packed = scratch + tile * T * block
-    v.channels = min(block, C - start)
-    K = T * v.channels
-    for f in range(F):
-        for tap in range(T):
-            memset(partial + (f * T + tap) * C + start, 0, v.channels * sizeof(real))
-    for t in range(chunk * per_chunk, (chunk + 1) * per_chunk):
-        first = t * tile
-        if first >= rows:
-            break
-        count = min(tile, rows - first)
-        if real is float:
-            if depthwise:
-                conv.depthwise_weight_f32(&v, x, first, count, gy + first * gy_stride, partial)
-                continue
-            conv.gather_f32(&v, x + start * channel, first, count, scratch)
-            if v.channels == C:
-                gemm.pack_f32(count, K, scratch, K, 1, packed)
-                gemm.gemm_f32(F, K, count, gy + first * gy_stride, 1, gy_stride, packed, count, partial, K, 1, 1,
-                              NULL, NULL)
-                continue
-            for tap in range(T):
-                gemm.pack_f32(count, v.channels, scratch + tap * v.channels, K, 1, packed)
-                gemm.gemm_f32(F, v.channels, count, gy + first * gy_stride, 1, gy_stride, packed, count,
-                              partial + tap * C + start, T * C, 1, 1, NULL, NULL)
-        else:
-            if depthwise:
-                conv.depthwise_weight_f64(&v, x, first, count, gy + first * gy_stride, partial)
-                continue
-            conv.gather_f64(&v, x + start * channel, first, count, scratch)
-            if v.channels == C:
-                gemm.pack_f64(count, K, scratch, K, 1, packed)
-                gemm.gemm_f64(F, K, count, gy + first * gy_stride, 1, gy_stride, packed, count, partial, K, 1, 1,
-                              NULL, NULL)
-                continue
-            for tap in range(T):
-                gemm.pack_f64(count, v.channels, scratch + tap * v.channels, K, 1, packed)
-                gemm.gemm_f64(F, v.channels, count, gy + first * gy_stride, 1, gy_stride, packed, count,
-                              partial + tap * C + start, T * C, 1, 1, NULL, NULL)

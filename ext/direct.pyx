@@ -17,7 +17,7 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
 from nnx._ext.common cimport check_threads, check_writeable, real, real_type
-from nnx._ext.conv cimport Image, read_bias, read_image
+from nnx._ext.conv cimport Geometry, Image, read_bias, read_geometry, read_image
 from nnx._ext.gemm cimport nnx_gemm
 from nnx._ext.memory cimport give_workspace, take_workspace
 from nnx._ext.share cimport Shares, next_of, share_out
@@ -81,25 +81,16 @@ cdef enum:
 cdef double MOST = 2.0 ** 48  # numbers of scratch memory
 
 
-cdef struct Axis:  # of a volume, beside those of its planes
-    Py_ssize_t stride
-    Py_ssize_t low
-    Py_ssize_t dilation
-    Py_ssize_t taps
-    Py_ssize_t out
-
-
 cdef struct Plan:
-    Axis depth
-    Py_ssize_t stride[2]
-    Py_ssize_t low[2]         # zeros above and to the left
-    Py_ssize_t dilation[2]
+    Py_ssize_t stride[3]      # planes, rows, columns
+    Py_ssize_t low[3]         # zeros in front, above and to the left
+    Py_ssize_t dilation[3]
     Py_ssize_t C
     Py_ssize_t groups
     Py_ssize_t inside         # channels of a group
-    Py_ssize_t taps[2]
-    Py_ssize_t reach[2]       # rows and columns that one filter covers
-    Py_ssize_t out[2]         # rows and columns of y
+    Py_ssize_t taps[3]
+    Py_ssize_t reach[3]       # planes, rows and columns that one filter covers
+    Py_ssize_t out[3]         # planes, rows and columns of y
     Py_ssize_t width          # columns of a padded band
     Py_ssize_t band           # rows of y per band
     Py_ssize_t bands          # per image or plane
@@ -112,29 +103,17 @@ cdef struct Plan:
 cdef int _plan(Image *x, Image *w, Image *y, tuple stride, tuple padding, tuple dilation, Py_ssize_t groups,
                str kernel, Plan *p) except -1:
     """Check the shapes and cut the images into bands."""
-    cdef int n = len(stride), axis
-    if n < 1 or n > 3 or len(padding) != n or len(dilation) != n:
-        raise ValueError(
-            f"{kernel}: expected stride, padding and dilation of 1 to 3 numbers, got {stride}, {padding}, {dilation}"
-        )
-    for numbers, least in ((stride, 1), (dilation, 1), (padding, 0)):
-        if not (least <= min(numbers) and max(numbers) <= LARGEST):
-            raise ValueError(
-                f"{kernel}: expected stride and dilation >= 1 and padding >= 0, got {stride}, {dilation}, {padding}"
-            )
-    p.depth.stride = 1 if n < 3 else stride[0]
-    p.depth.low = 0 if n < 3 else padding[0]
-    p.depth.dilation = 1 if n < 3 else dilation[0]
-    p.depth.taps = w.size[0]
-    p.depth.out = y.size[0]
-    for axis in range(2):
-        p.stride[axis] = 1 if axis < 2 - n else stride[axis - 2 + n]
-        p.low[axis] = 0 if axis < 2 - n else padding[axis - 2 + n]
-        p.dilation[axis] = 1 if axis < 2 - n else dilation[axis - 2 + n]
-        p.taps[axis] = w.size[axis + 1]
-        p.out[axis] = y.size[axis + 1]
+    cdef Geometry g
+    cdef int axis
+    read_geometry(stride, padding, dilation, LARGEST, kernel, &g)
+    for axis in range(3):
+        p.stride[axis] = g.stride[axis]
+        p.low[axis] = g.padding[axis]
+        p.dilation[axis] = g.dilation[axis]
+        p.taps[axis] = w.size[axis]
+        p.out[axis] = y.size[axis]
         p.reach[axis] = (p.taps[axis] - 1) * p.dilation[axis] + 1
-    if n < 3 and (x.size[0] != 1 or w.size[0] != 1 or y.size[0] != 1):
+    if len(stride) < 3 and (x.size[0] != 1 or w.size[0] != 1 or y.size[0] != 1):
         raise ValueError(f"{kernel}: expected images of 1 or 2 dimensions like stride, got 3")
     if groups < 1 or w.channels * groups != x.channels or w.images != y.channels or w.images % groups or (
         x.images != y.images
@@ -146,66 +125,66 @@ cdef int _plan(Image *x, Image *w, Image *y, tuple stride, tuple padding, tuple 
     p.C = x.channels
     p.groups = groups
     p.inside = w.channels
-    cdef bint joined = p.dilation[1] == 1 and groups == 1
-    p.runs = p.depth.taps * p.taps[0] * (1 if joined else p.taps[1])
-    p.length = p.inside * (p.taps[1] if joined else 1)
-    if p.runs > MAX_RUNS or max(p.depth.taps, p.taps[0], p.taps[1]) > LARGEST:
+    cdef bint joined = p.dilation[2] == 1 and groups == 1
+    p.runs = p.taps[0] * p.taps[1] * (1 if joined else p.taps[2])
+    p.length = p.inside * (p.taps[2] if joined else 1)
+    if p.runs > MAX_RUNS or max(p.taps[0], p.taps[1], p.taps[2]) > LARGEST:
         raise ValueError(
-            f"{kernel}: expected filters of at most {MAX_RUNS} runs, got {p.depth.taps}x{p.taps[0]}x{p.taps[1]} taps"
+            f"{kernel}: expected filters of at most {MAX_RUNS} runs, got {p.taps[0]}x{p.taps[1]}x{p.taps[2]} taps"
         )
-    p.width = (p.out[1] - 1) * p.stride[1] + p.reach[1]
-    cdef Py_ssize_t height = (p.out[0] - 1) * p.stride[0] + p.reach[0]
+    p.width = (p.out[2] - 1) * p.stride[2] + p.reach[2]
+    cdef Py_ssize_t height = (p.out[1] - 1) * p.stride[1] + p.reach[1]
     p.padded = (
-        p.depth.low > 0 or p.low[0] > 0 or p.low[1] > 0 or p.width > x.size[2] or height > x.size[1]
-        or (p.depth.out - 1) * p.depth.stride + (p.depth.taps - 1) * p.depth.dilation >= x.size[0]
+        p.low[0] > 0 or p.low[1] > 0 or p.low[2] > 0 or p.width > x.size[2] or height > x.size[1]
+        or (p.out[0] - 1) * p.stride[0] + p.reach[0] > x.size[0]
         or not (x.channel == 1 and x.stride[2] == p.C)
     )
-    cdef Py_ssize_t row_bytes = p.width * p.C * p.depth.taps * sizeof(float), bands = 1, d, i, k, plane, pitch
-    cdef Py_ssize_t planes = y.images * p.depth.out
+    cdef Py_ssize_t row_bytes = p.width * p.C * p.taps[0] * sizeof(float), bands = 1, d, i, k, plane, pitch
+    cdef Py_ssize_t planes = y.images * p.out[0]
     if row_bytes > 0:
-        p.band = max((BAND_BYTES // row_bytes - p.reach[0]) // p.stride[0] + 1, 4)
+        p.band = max((BAND_BYTES // row_bytes - p.reach[1]) // p.stride[1] + 1, 4)
     else:
         p.band = 1
-    if planes * ((p.out[0] + p.band - 1) // p.band) < UNITS:
+    if planes * ((p.out[1] + p.band - 1) // p.band) < UNITS:
         bands = (UNITS + planes - 1) // max(planes, 1)
-        p.band = min(p.band, max((p.out[0] + bands - 1) // bands, 4))
-    p.band = max(min(p.band, p.out[0]), 1)
-    p.bands = (p.out[0] + p.band - 1) // p.band
+        p.band = min(p.band, max((p.out[1] + bands - 1) // bands, 4))
+    p.band = max(min(p.band, p.out[1]), 1)
+    p.bands = (p.out[1] + p.band - 1) // p.band
     # Sizes of scratch memory are products of these numbers: far beyond any machine's memory they could overflow.
     if (
-        (<double> p.band * p.stride[0] + 2.0 * p.reach[0] + p.low[0]) * (<double> p.width + p.low[1]) * p.C
-        * p.depth.taps > MOST
-        or <double> p.runs * (p.length + 64.0) * (<double> p.out[1] + y.channels + 64) > MOST
+        (<double> p.band * p.stride[1] + 2.0 * p.reach[1] + p.low[1]) * (<double> p.width + p.low[2]) * p.C
+        * p.taps[0] > MOST
+        or <double> p.runs * (p.length + 64.0) * (<double> p.out[2] + y.channels + 64) > MOST
     ):
         raise MemoryError(f"{kernel}: no memory for a band of {p.band} rows with stride {stride}")
     pitch = p.width * p.C if p.padded else x.stride[1]
-    plane = _plane_size(p) if p.padded else p.depth.dilation * x.stride[0]
-    for d in range(p.depth.taps):
-        for i in range(p.taps[0]):
+    plane = _plane_size(p) if p.padded else p.dilation[0] * x.stride[0]
+    for d in range(p.taps[0]):
+        for i in range(p.taps[1]):
             if joined:
-                p.offset[d * p.taps[0] + i] = d * plane + i * p.dilation[0] * pitch
+                p.offset[d * p.taps[1] + i] = d * plane + i * p.dilation[1] * pitch
             else:
-                for k in range(p.taps[1]):
-                    p.offset[(d * p.taps[0] + i) * p.taps[1] + k] = (
-                        d * plane + i * p.dilation[0] * pitch + k * p.dilation[1] * p.C
+                for k in range(p.taps[2]):
+                    p.offset[(d * p.taps[1] + i) * p.taps[2] + k] = (
+                        d * plane + i * p.dilation[1] * pitch + k * p.dilation[2] * p.C
                     )
     return 0
 
 
 cdef inline Py_ssize_t _plane_size(const Plan *p) noexcept nogil:
     """Numbers of a padded band of one plane."""
-    return ((p.band - 1) * p.stride[0] + p.reach[0]) * p.width * p.C
+    return ((p.band - 1) * p.stride[1] + p.reach[1]) * p.width * p.C
 
 
 cdef inline Py_ssize_t _padded_size(const Plan *p) noexcept nogil:
     """Numbers of a padded band."""
-    return p.depth.taps * _plane_size(p)
+    return p.taps[0] * _plane_size(p)
 
 
 cdef inline Py_ssize_t _target(const Plan *p, const Image *y, Py_ssize_t unit) noexcept nogil:
     """Where in y a unit's band begins."""
     return (
-        unit // p.bands // p.depth.out * y.image + unit // p.bands % p.depth.out * y.stride[0]
+        unit // p.bands // p.out[0] * y.image + unit // p.bands % p.out[0] * y.stride[0]
         + unit % p.bands * p.band * y.stride[1]
     )
 
@@ -213,39 +192,39 @@ cdef inline Py_ssize_t _target(const Plan *p, const Image *y, Py_ssize_t unit) n
 cdef nnx_taps _taps(Plan *p, const Image *x, Py_ssize_t unit) noexcept nogil:
     cdef nnx_taps t
     cdef Py_ssize_t first = unit % p.bands * p.band
-    t.rows = min(p.band, p.out[0] - first)
-    t.columns = p.out[1]
-    t.row_step = p.stride[0] * (p.width * p.C if p.padded else x.stride[1])
-    t.pixel_step = p.stride[1] * p.C
+    t.rows = min(p.band, p.out[1] - first)
+    t.columns = p.out[2]
+    t.row_step = p.stride[1] * (p.width * p.C if p.padded else x.stride[1])
+    t.pixel_step = p.stride[2] * p.C
     t.runs = p.runs
     t.length = p.length
     t.offset = p.offset
-    t.planes = p.depth.taps
-    t.down = p.taps[0]
-    t.beside = 1 if p.runs == p.depth.taps * p.taps[0] else p.taps[1]
-    t.front = unit // p.bands % p.depth.out * p.depth.stride - p.depth.low
+    t.planes = p.taps[0]
+    t.down = p.taps[1]
+    t.beside = 1 if p.runs == p.taps[0] * p.taps[1] else p.taps[2]
+    t.front = unit // p.bands % p.out[0] * p.stride[0] - p.low[0]
     t.depth = x.size[0]
-    t.depth_dilation = p.depth.dilation
-    t.top = first * p.stride[0] - p.low[0]
+    t.depth_dilation = p.dilation[0]
+    t.top = first * p.stride[1] - p.low[1]
     t.height = x.size[1]
-    t.stride = p.stride[0]
-    t.dilation = p.dilation[0]
+    t.stride = p.stride[1]
+    t.dilation = p.dilation[1]
     return t
 
 
 cdef const real *_read_band(const Plan *p, const Image *x, Py_ssize_t unit, real *buffer) noexcept nogil:
     """The source of a band: a place in x, or a copy with the zeros around it in `buffer`."""
-    cdef Py_ssize_t first = unit % p.bands * p.band, rows = min(p.band, p.out[0] - first)
-    cdef Py_ssize_t top = first * p.stride[0] - p.low[0], height = (rows - 1) * p.stride[0] + p.reach[0]
-    cdef Py_ssize_t front = unit // p.bands % p.depth.out * p.depth.stride - p.depth.low, d, z
-    cdef const real *image = <real *> x.data + unit // p.bands // p.depth.out * x.image
-    cdef Py_ssize_t begin = min(p.low[1], p.width), end = max(min(p.width, x.size[2] + p.low[1]), begin), i, j, c
+    cdef Py_ssize_t first = unit % p.bands * p.band, rows = min(p.band, p.out[1] - first)
+    cdef Py_ssize_t top = first * p.stride[1] - p.low[1], height = (rows - 1) * p.stride[1] + p.reach[1]
+    cdef Py_ssize_t front = unit // p.bands % p.out[0] * p.stride[0] - p.low[0], d, z
+    cdef const real *image = <real *> x.data + unit // p.bands // p.out[0] * x.image
+    cdef Py_ssize_t begin = min(p.low[2], p.width), end = max(min(p.width, x.size[2] + p.low[2]), begin), i, j, c
     cdef real *row
     cdef const real *line
     if not p.padded:
         return image + front * x.stride[0] + top * x.stride[1]
-    for d in range(p.depth.taps):
-        z = front + d * p.depth.dilation
+    for d in range(p.taps[0]):
+        z = front + d * p.dilation[0]
         for i in range(height):
             row = buffer + d * _plane_size(p) + i * p.width * p.C
             if z < 0 or z >= x.size[0] or top + i < 0 or top + i >= x.size[1]:
@@ -304,8 +283,8 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
     cdef Py_ssize_t F = Y.channels // p.groups, K = p.runs * p.length
-    cdef Py_ssize_t group_size = (F + panel - 1) // panel * panel * K, units = Y.images * p.depth.out * p.bands, unit, g
-    cdef Py_ssize_t line = p.out[1] * Y.channels + panel, scratch = line + (_padded_size(p) if p.padded else 0) + 16
+    cdef Py_ssize_t group_size = (F + panel - 1) // panel * panel * K, units = Y.images * p.out[0] * p.bands, unit, g
+    cdef Py_ssize_t line = p.out[2] * Y.channels + panel, scratch = line + (_padded_size(p) if p.padded else 0) + 16
     cdef bint depthwise = _depthwise(p, &Y, panel // 2)
     cdef real *packed = NULL
     cdef real *buffer = NULL
@@ -366,8 +345,8 @@ cdef void _pack_depthwise(const Plan *p, const Image *W, real *packed) noexcept 
 cdef inline Py_ssize_t _tap(const Plan *p, const Image *W, Py_ssize_t number) noexcept nogil:
     """Where in a filter the tap with this number is."""
     return (
-        number // p.taps[1] // p.taps[0] * W.stride[0] + number // p.taps[1] % p.taps[0] * W.stride[1]
-        + number % p.taps[1] * W.stride[2]
+        number // p.taps[2] // p.taps[1] * W.stride[0] + number // p.taps[2] % p.taps[1] * W.stride[1]
+        + number % p.taps[2] * W.stride[2]
     )
 
 
@@ -378,7 +357,7 @@ cdef void _pack(const Plan *p, const Image *W, Py_ssize_t first, Py_ssize_t F, P
     cdef const real *w
     f = 0
     while f < F:
-        for t in range(p.depth.taps * p.taps[0] * p.taps[1]):
+        for t in range(p.taps[0] * p.taps[1] * p.taps[2]):
             for c in range(p.inside):
                 w = <real *> W.data + first * W.image + _tap(p, W, t) + c * W.channel
                 for j in range(panel):
@@ -429,9 +408,9 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
     cdef Py_ssize_t panels = (columns + panel - 1) // panel, F = Y.channels, H = X.size[1], C = X.channels
     # A task makes a band of gx's rows [top, end): it adds up what the rows of gy give that reach one of them.
     cdef Py_ssize_t wanted = max((UNITS + X.images - 1) // X.images, 1)
-    cdef Py_ssize_t band = max((H + wanted - 1) // wanted, p.reach[0]), bands = (H + band - 1) // band
-    cdef Py_ssize_t width = max(p.width, p.low[1] + X.size[2]), s = p.stride[0], top, end, first, last, origin
-    cdef Py_ssize_t image = ((band + 2 * p.reach[0]) * width * C + lanes + 15) // 16 * 16, tile = p.out[1] * columns
+    cdef Py_ssize_t band = max((H + wanted - 1) // wanted, p.reach[1]), bands = (H + band - 1) // band
+    cdef Py_ssize_t width = max(p.width, p.low[2] + X.size[2]), s = p.stride[1], top, end, first, last, origin
+    cdef Py_ssize_t image = ((band + 2 * p.reach[1]) * width * C + lanes + 15) // 16 * 16, tile = p.out[2] * columns
     cdef bint depthwise = p.groups != 1
     cdef Py_ssize_t scratch = image + (0 if depthwise else (tile + 15) // 16 * 16) + 16, unit, i, j, c
     cdef real *packed = NULL
@@ -441,17 +420,17 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
     cdef const real *source
     cdef nnx_taps taps
     taps.rows = 1
-    taps.columns = p.out[1]
+    taps.columns = p.out[2]
     taps.row_step = 0
-    taps.pixel_step = p.stride[1] * C
+    taps.pixel_step = p.stride[2] * C
     taps.runs = p.runs
     taps.length = p.length
     taps.offset = p.offset
-    cdef bint joined = p.runs == p.taps[0]
+    cdef bint joined = p.runs == p.taps[1]
     for i in range(p.runs):
-        p.offset[i] = (i if joined else i // p.taps[1]) * p.dilation[0] * width * C
+        p.offset[i] = (i if joined else i // p.taps[2]) * p.dilation[1] * width * C
         if not joined:
-            p.offset[i] += i % p.taps[1] * p.dilation[1] * C
+            p.offset[i] += i % p.taps[2] * p.dilation[2] * C
     if X.images * bands < num_threads:
         num_threads = X.images * bands
     try:
@@ -469,9 +448,9 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
                     mine = buffer + thread * scratch
                     top = unit % bands * band
                     end = min(top + band, H)
-                    first = max((top + p.low[0] - p.reach[0] + s) // s, 0) if top + p.low[0] >= p.reach[0] else 0
-                    last = min((end - 1 + p.low[0]) // s, p.out[0] - 1)
-                    origin = min(first * s, top + p.low[0])  # the padded row that `mine` begins with
+                    first = max((top + p.low[1] - p.reach[1] + s) // s, 0) if top + p.low[1] >= p.reach[1] else 0
+                    last = min((end - 1 + p.low[1]) // s, p.out[1] - 1)
+                    origin = min(first * s, top + p.low[1])  # the padded row that `mine` begins with
                     memset(mine, 0, image * sizeof(real))
                     source = <real *> Y.data + unit // bands * Y.image
                     for i in range(first, last + 1):
@@ -480,7 +459,7 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
                                 kernels.direct_depthwise_scatter_f32(&taps, source + i * Y.stride[1], C, packed,
                                                                      mine + (i * s - origin) * width * C)
                             else:
-                                gemm.gemm_f32(p.out[1], columns, F, source + i * Y.stride[1], F, 1, packed, F,
+                                gemm.gemm_f32(p.out[2], columns, F, source + i * Y.stride[1], F, 1, packed, F,
                                               mine + image, columns, 1, 0, NULL, NULL)
                                 kernels.direct_scatter_f32(&taps, mine + image, run,
                                                            mine + (i * s - origin) * width * C)
@@ -488,12 +467,12 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
                             kernels.direct_depthwise_scatter_f64(&taps, source + i * Y.stride[1], C, packed,
                                                                  mine + (i * s - origin) * width * C)
                         else:
-                            gemm.gemm_f64(p.out[1], columns, F, source + i * Y.stride[1], F, 1, packed, F,
+                            gemm.gemm_f64(p.out[2], columns, F, source + i * Y.stride[1], F, 1, packed, F,
                                           mine + image, columns, 1, 0, NULL, NULL)
                             kernels.direct_scatter_f64(&taps, mine + image, run, mine + (i * s - origin) * width * C)
                     for i in range(top, end):
                         to = <real *> X.data + unit // bands * X.image + i * X.stride[1]
-                        source = mine + ((i + p.low[0] - origin) * width + p.low[1]) * C
+                        source = mine + ((i + p.low[1] - origin) * width + p.low[2]) * C
                         if bias == NULL:
                             memcpy(to, source, X.size[2] * C * sizeof(real))
                         else:
@@ -511,7 +490,7 @@ cdef void _pack_transposed(const Plan *p, const Image *W, Py_ssize_t F, Py_ssize
                            Py_ssize_t columns, real *packed) noexcept nogil:
     """packed[panel][filter][column of the panel]; a run of taps takes `run` columns, zeros behind its end."""
     cdef Py_ssize_t at, f, k, place, i
-    cdef bint joined = p.runs == p.taps[0]
+    cdef bint joined = p.runs == p.taps[1]
     cdef const real *w
     cdef real *to
     for at in range((columns + panel - 1) // panel * panel):
@@ -522,8 +501,8 @@ cdef void _pack_transposed(const Plan *p, const Image *W, Py_ssize_t F, Py_ssize
             for f in range(F):
                 to[f * panel] = 0
             continue
-        i = k if joined else k // p.taps[1]
-        k = place // p.C if joined else k % p.taps[1]
+        i = k if joined else k // p.taps[2]
+        k = place // p.C if joined else k % p.taps[2]
         w = <real *> W.data + place % p.C * W.channel + i * W.stride[1] + k * W.stride[2]
         for f in range(F):
             to[f * panel] = w[f * W.image]
@@ -564,11 +543,11 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
     cdef bint depthwise = _depthwise(p, &Y, lanes)
     cdef Py_ssize_t F = p.C if depthwise else Y.channels // p.groups, ld = (F + lanes - 1) // lanes * lanes
     cdef Py_ssize_t K = p.runs * p.length, groups = 1 if depthwise else p.groups, size = groups * K * ld
-    cdef Py_ssize_t units = Y.images * p.depth.out * p.bands if Y.size[1] * Y.size[2] > 0 else 0
+    cdef Py_ssize_t units = Y.images * p.out[0] * p.bands if Y.size[1] * Y.size[2] > 0 else 0
     cdef Py_ssize_t chunks = max(min(units, CHUNKS), 1), chunk, unit, g, f, k, at, place
     # whole vectors are read: behind the last filter there must be something to read
     cdef bint tail = not depthwise and ld != F
-    cdef Py_ssize_t copy = p.band * p.out[1] * Y.channels + lanes if tail else 0
+    cdef Py_ssize_t copy = p.band * p.out[2] * Y.channels + lanes if tail else 0
     cdef Py_ssize_t scratch = (copy + 15) // 16 * 16 + (_padded_size(p) if p.padded else 0) + 16
     cdef real *partial = NULL
     cdef real *buffer = NULL

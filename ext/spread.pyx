@@ -33,6 +33,8 @@ cdef extern from "table.h" nogil:
     ctypedef struct nnx_spread "struct nnx_spread":
         Py_ssize_t (*spread_lanes_f32)() noexcept nogil
         Py_ssize_t (*spread_lanes_f64)() noexcept nogil
+        Py_ssize_t (*spread_period_f32)(Py_ssize_t F) noexcept nogil
+        Py_ssize_t (*spread_period_f64)(Py_ssize_t F) noexcept nogil
         void (*spread_numbers_f32)(Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, float *,
                                    Py_ssize_t) noexcept nogil
         void (*spread_numbers_f64)(Py_ssize_t, Py_ssize_t, const double *, Py_ssize_t, double *,
@@ -72,10 +74,12 @@ cdef struct Plan:
     Py_ssize_t taps        # numbers of one phase's weights
 
 
-cdef int _plan(Image *x, Image *w, Image *y, tuple padding, Py_ssize_t lanes, Py_ssize_t itemsize, str kernel,
-               Plan *p) except -1:
+cdef int _plan(Image *x, Image *w, Image *y, tuple padding, int kind, str kernel, Plan *p) except -1:
     """Check the shapes and cut the images into bands."""
-    cdef Py_ssize_t a, b, row_bytes
+    cdef const nnx_spread *kernels = <const nnx_spread *> table().spread
+    cdef bint single = kind == cnp.NPY_FLOAT
+    cdef Py_ssize_t itemsize = sizeof(float) if single else sizeof(double), row_bytes
+    cdef Py_ssize_t lanes = kernels.spread_lanes_f32() if single else kernels.spread_lanes_f64()
     cdef int axis
     if len(padding) != 2:
         raise ValueError(f"{kernel}: expected padding of 2 numbers, got {padding}")
@@ -97,10 +101,7 @@ cdef int _plan(Image *x, Image *w, Image *y, tuple padding, Py_ssize_t lanes, Py
             raise ValueError(f"{kernel}: expected padding in [0, {w.size[axis + 1]}), got {padding}")
     p.band.C, p.band.F, p.band.down, p.band.across = x.channels, w.images, w.size[1], w.size[2]
     p.lanes = lanes
-    a, b = p.band.F, lanes
-    while b:
-        a, b = b, a % b
-    p.period = p.band.F // a if a else 0
+    p.period = kernels.spread_period_f32(w.images) if single else kernels.spread_period_f64(w.images)
     p.band.width = p.out[1] * p.band.F
     p.band.ld = _up(_up(p.band.width, lanes) + (p.band.across - 1) * p.band.F, lanes)
     p.line = p.band.ld // max(p.band.F, 1) + 2 * lanes
@@ -169,28 +170,25 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple padd
     """
     cdef Image X, W, Y
     cdef Plan p
-    cdef const nnx_spread *kernels = <const nnx_spread *> table().spread
     cdef int kind = real_type(y, "spread.forward", "y")
     check_threads(num_threads, "spread.forward")
     check_writeable(y, "spread.forward", "y")
     read_image(x, kind, False, "spread.forward", "x", &X)
     read_image(w, kind, False, "spread.forward", "w", &W)
     read_image(y, kind, True, "spread.forward", "y", &Y)
-    cdef bint single = kind == cnp.NPY_FLOAT
-    _plan(&X, &W, &Y, padding, kernels.spread_lanes_f32() if single else kernels.spread_lanes_f64(),
-          sizeof(float) if single else sizeof(double), "spread.forward", &p)
+    _plan(&X, &W, &Y, padding, kind, "spread.forward", &p)
     cdef cnp.ndarray b = read_bias(bias, kind, Y.channels, "spread.forward")
     if cnp.PyArray_SIZE(y) == 0:
         return
     cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
-    if single:
-        _forward[float](kernels, &p, X, W, Y, <float *> b_data, relu, num_threads)
+    if kind == cnp.NPY_FLOAT:
+        _forward[float](&p, X, W, Y, <float *> b_data, relu, num_threads)
     else:
-        _forward[double](kernels, &p, X, W, Y, <double *> b_data, relu, num_threads)
+        _forward[double](&p, X, W, Y, <double *> b_data, relu, num_threads)
 
 
-cdef int _forward(const nnx_spread *kernels, Plan *p, Image X, Image W, Image Y, const real *bias, bint relu,
-                  int num_threads) except -1:
+cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint relu, int num_threads) except -1:
+    cdef const nnx_spread *kernels = <const nnx_spread *> table().spread
     cdef Shares shares
     cdef int thread
     cdef Py_ssize_t units = Y.images * p.bands, unit, scratch = _band_size(p), v, k, i, c, j, f
@@ -242,27 +240,24 @@ def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple padding, in
     """
     cdef Image X, W, Y
     cdef Plan p
-    cdef const nnx_spread *kernels = <const nnx_spread *> table().spread
     cdef int kind = real_type(gw, "spread.weight_grad", "gw")
     check_threads(num_threads, "spread.weight_grad")
     check_writeable(gw, "spread.weight_grad", "gw")
     read_image(x, kind, False, "spread.weight_grad", "x", &X)
     read_image(gw, kind, False, "spread.weight_grad", "gw", &W)
     read_image(gy, kind, True, "spread.weight_grad", "gy", &Y)
-    cdef bint single = kind == cnp.NPY_FLOAT
-    _plan(&X, &W, &Y, padding, kernels.spread_lanes_f32() if single else kernels.spread_lanes_f64(),
-          sizeof(float) if single else sizeof(double), "spread.weight_grad", &p)
+    _plan(&X, &W, &Y, padding, kind, "spread.weight_grad", &p)
     if cnp.PyArray_SIZE(gw) == 0:
         return
-    if single:
-        _weight_grad[float](<float *> W.data, kernels, &p, X, W, Y, num_threads)
+    if kind == cnp.NPY_FLOAT:
+        _weight_grad[float](<float *> W.data, &p, X, W, Y, num_threads)
     else:
-        _weight_grad[double](<double *> W.data, kernels, &p, X, W, Y, num_threads)
+        _weight_grad[double](<double *> W.data, &p, X, W, Y, num_threads)
 
 
-cdef int _weight_grad(real *gw, const nnx_spread *kernels, Plan *p, Image X, Image W, Image Y,
-                      int num_threads) except -1:
+cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_threads) except -1:
     """Each of a fixed number of chunks sums its bands, lane by lane; chunks, then lanes are added in order."""
+    cdef const nnx_spread *kernels = <const nnx_spread *> table().spread
     cdef Shares shares
     cdef int thread
     cdef Py_ssize_t units = Y.images * p.bands if p.band.width > 0 and p.out[0] > 0 else 0

@@ -21,7 +21,7 @@ static ptrdiff_t NAME(spread_lanes)(void)
 }
 
 /* Vectors after which the filters in the lanes are the same again. */
-INLINE ptrdiff_t NAME(spread_period)(ptrdiff_t F)
+static ptrdiff_t NAME(spread_period)(ptrdiff_t F)
 {
     ptrdiff_t a = F, b = VLEN;
     while (b) {

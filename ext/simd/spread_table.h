@@ -15,6 +15,7 @@ struct nnx_band {
 
 #define NNX_TABLE_spread(X, REAL) \
     X(ptrdiff_t, spread_lanes, (void)) \
+    X(ptrdiff_t, spread_period, (ptrdiff_t F)) \
     X(void, spread_numbers, (ptrdiff_t F, ptrdiff_t lines, const REAL *line, ptrdiff_t ldl, REAL *out, ptrdiff_t ld)) \
     X(void, spread_forward, (const struct nnx_band *s, const REAL *x, const REAL *weights, const REAL *bias, \
                              int relu, REAL *y)) \

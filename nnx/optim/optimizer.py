@@ -239,6 +239,7 @@ class Optimizer:
                     continue
                 data = p.data
                 plain = type(data) is np.ndarray and type(g) is np.ndarray
+                # nearly always all is well: the functions that say what is wrong, or mend it, are not even called
                 if not (plain and g.shape == data.shape and g.dtype == data.dtype and data.flags.writeable):
                     g = gradient_of(owner, p, number, self._label)
                     data = writeable(owner, p, number, self._label)

@@ -195,6 +195,18 @@ def test_what_is_not_finite_stays_in_its_taps(level, rng, bad, dtype):
     assert np.isfinite(y).sum() == 2 * (16 - 9)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("groups", [1, 40])
+def test_weights_do_not_meet_rows_of_padding(level, rng, dims, groups):
+    """What is not finite in a row of taps reaches the pixels under which that row lies in the image, and no others."""
+    x = rng.standard_normal((1, 40, *(5,) * dims)).astype(np.float32)
+    w = rng.standard_normal((40, 40 // groups, *(3,) * dims)).astype(np.float32)
+    w[0, :, 0] = np.nan
+    y, ones = empty_last(x.shape, np.float32), (1,) * dims
+    direct.forward(last(x), w, None, y, ones, ones, ones, groups, False, 2)
+    assert np.isfinite(y[0, 0, 0]).all() and np.isnan(y[0, 0, 1:]).all() and np.isfinite(y[0, 1:]).all()
+
+
 def test_nothing_is_written_behind_the_result(level, rng):
     """Whole vectors are stored where fewer numbers remain: they must go into scratch memory."""
     w, b = rng.standard_normal((3, 2, 3, 3)), rng.standard_normal(3)

@@ -78,7 +78,7 @@ FOLDED = {
     "2d": (lambda: (nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)), (2, 3, 9, 8)),
     "winograd": (lambda: (nn.Conv2d(16, 20, 3, padding=1, bias=False), nn.BatchNorm2d(20)), (3, 16, 12, 13)),
     "not-affine": (lambda: (nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8, affine=False)), (2, 3, 9, 8)),
-    "1d": (lambda: (nn.Conv1d(3, 5, 3, groups=1, stride=2), nn.BatchNorm1d(5)), (4, 3, 31)),
+    "1d": (lambda: (nn.Conv1d(3, 5, 3, stride=2), nn.BatchNorm1d(5)), (4, 3, 31)),
     "3d": (lambda: (nn.Conv3d(2, 4, 3, padding=1, groups=2), nn.BatchNorm3d(4)), (2, 2, 5, 6, 7)),
     "reflect": (lambda: (nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), nn.BatchNorm2d(3)), (2, 2, 8, 7)),
 }

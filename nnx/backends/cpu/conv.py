@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from nnx._ext import conv as _conv
+from nnx._ext import conv_weight as _conv_weight
 from nnx._ext import direct as _direct
 from nnx._ext import gemm as _gemm
 from nnx._ext import spread as _spread
@@ -148,7 +149,7 @@ class ConvKernels:
         elif how == "direct":
             _direct.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, groups, threads)
         else:
-            _conv.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, groups, threads)
+            _conv_weight.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, groups, threads)
         return gw
 
     def channel_sum(self, gy: np.ndarray) -> np.ndarray:

@@ -84,6 +84,23 @@ def test_like_takes_the_layout_of_the_reference():
     assert like(a.astype(np.float32), ref).dtype == np.float32
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.float16])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (5, 7, 19, 17), (3, 40, 150), (2, 9, 5, 8, 17), (70, 90)])
+def test_like_between_every_two_layouts(shape, dtype):
+    """By threads where there are many numbers of a kernel's type, by NumPy otherwise: the same numbers, new memory."""
+    values = numbers(shape).astype(dtype)
+    strided = np.zeros((*shape[:-1], 2 * shape[-1]), dtype)[..., ::2]
+    strided[...] = values
+    last = np.ascontiguousarray(np.moveaxis(values, 1, -1))
+    layouts = [values, np.moveaxis(last, -1, 1), np.asfortranarray(values), strided]
+    for ref in layouts[:3]:
+        for a in layouts:
+            b = like(a, ref)
+            assert b.strides == ref.strides and b.dtype == dtype
+            assert b is a if a.strides == ref.strides else not np.shares_memory(a, b)
+            np.testing.assert_array_equal(b, values)
+
+
 def test_like_ignores_the_strides_of_axes_of_length_one():
     a = numbers((4, 1, 5))
     ref = np.empty((4, 5, 1)).transpose(0, 2, 1)
