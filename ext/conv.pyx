@@ -211,7 +211,7 @@ cdef int _columns_times(const nnx_view *v, Py_ssize_t images, const real *x, con
     cdef const nnx_conv *conv = <const nnx_conv *> table().conv
     cdef Py_ssize_t rows = view_rows(v, images), K = _taps(v) * v.channels
     cdef Py_ssize_t tile = tile_rows(rows, (K + (columns if scatter != NULL else 0)) * sizeof(real))
-    cdef Py_ssize_t tiles = (rows + tile - 1) // tile, t, first, count, r, q, rest
+    cdef Py_ssize_t tiles = (rows + tile - 1) // tile, t, first, count, r
     # a 1x1 convolution with stride 1 needs no gathering: its rows are the source's pixels
     cdef bint direct = _taps(v) == 1 and v.channel == 1
     cdef int axis
@@ -266,7 +266,7 @@ cdef int _depthwise(const nnx_view *v, Py_ssize_t images, const real *x, const r
     cdef Shares shares
     cdef int thread
     cdef const nnx_conv *conv = <const nnx_conv *> table().conv
-    cdef Py_ssize_t rows = view_rows(v, images), C = v.channels, t, first, count, r, q, rest
+    cdef Py_ssize_t rows = view_rows(v, images), C = v.channels, t, first, count, r
     cdef Py_ssize_t tile = tile_rows(rows, C * sizeof(real))
     cdef Py_ssize_t tiles = (rows + tile - 1) // tile
     if tiles < num_threads:
