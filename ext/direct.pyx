@@ -66,11 +66,17 @@ cdef extern from "table.h" nogil:
                                              float *) noexcept nogil
         void (*direct_depthwise_scatter_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *,
                                              double *) noexcept nogil
+        void (*direct_add_f32)(const nnx_taps *, const float *, Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t,
+                               Py_ssize_t, float *, float *, Py_ssize_t) noexcept nogil
+        void (*direct_add_f64)(const nnx_taps *, const double *, Py_ssize_t, Py_ssize_t, const double *, Py_ssize_t,
+                               Py_ssize_t, double *, double *, Py_ssize_t) noexcept nogil
         void (*direct_scatter_f32)(const nnx_taps *, const float *, Py_ssize_t, float *) noexcept nogil
         void (*direct_scatter_f64)(const nnx_taps *, const double *, Py_ssize_t, double *) noexcept nogil
 
 cdef enum:
     BAND_BYTES = 65536    # of a padded band, about: it stays in the second-level cache, beside the band of the result
+    PIXEL_STEP = 32       # from one pixel's number to the next one's; below, what they give overlaps within a vector
+    BANDS = 4             # of an image's rows, so that threads share the work of a few images evenly
     UNITS = 16            # at least, where there are rows enough, so that threads share the work evenly
     CHUNKS = 16           # partial weight gradients, at most
     SUM_BLOCK = 1024      # numbers of a partial gradient that one task adds up
@@ -392,10 +398,113 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple 
     if cnp.PyArray_SIZE(gx) == 0:
         return
     cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
-    if kind == cnp.NPY_FLOAT:
+    if groups == 1 and p.dilation[1] == 1 and p.dilation[2] == 1 and p.stride[2] * p.C < PIXEL_STEP:
+        if kind == cnp.NPY_FLOAT:
+            _data_rows[float](&p, X, W, Y, <float *> b_data, num_threads)
+        else:
+            _data_rows[double](&p, X, W, Y, <double *> b_data, num_threads)
+    elif kind == cnp.NPY_FLOAT:
         _data_grad[float](&p, X, W, Y, <float *> b_data, num_threads)
     else:
         _data_grad[double](&p, X, W, Y, <double *> b_data, num_threads)
+
+
+cdef int _data_rows(Plan *p, Image X, Image W, Image Y, const real *bias, int num_threads) except -1:
+    """The same for few channels and without dilation: row by row of gx, which nothing is added to afterwards."""
+    cdef Shares shares
+    cdef int thread
+    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
+    cdef Py_ssize_t runs = p.taps[1], F = Y.channels, C = X.channels, i, unit
+    cdef Py_ssize_t band = max((X.size[1] + BANDS - 1) // BANDS, 1), bands = (X.size[1] + band - 1) // band
+    cdef Py_ssize_t line = (max(p.width, p.low[2] + X.size[2]) * C + 2 * panel + 15) // 16 * 16
+    # one line for the sums, and those of NAME(direct_add)
+    cdef Py_ssize_t scratch = (1 + (min(p.length, panel) + p.stride[2] * C - 1) // (p.stride[2] * C)) * line
+    cdef Py_ssize_t packed_row = (p.length + panel - 1) // panel * panel * F  # numbers of a row of the filters
+    cdef real *packed = NULL
+    cdef real *buffer = NULL
+    for i in range(runs):
+        p.offset[i] = -i * Y.stride[1]
+    if X.images * bands < num_threads:
+        num_threads = X.images * bands
+    try:
+        packed = <real *> take_workspace(max(runs * packed_row, 1) * sizeof(real))
+        buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
+        with nogil:
+            _pack_rows[real](p, &W, F, panel, packed)
+            share_out(&shares, X.images * bands, num_threads)
+            for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+                unit = next_of(&shares, thread)
+                while unit >= 0:
+                    _data_band[real](p, &X, &Y, unit // bands, unit % bands * band, band, packed, packed_row, bias,
+                                     buffer + thread * scratch, line)
+                    unit = next_of(&shares, thread)
+    finally:
+        give_workspace(buffer)
+        give_workspace(packed)
+    return 0
+
+
+cdef void _data_band(Plan *p, const Image *X, const Image *Y, Py_ssize_t image, Py_ssize_t row, Py_ssize_t band,
+                     const real *packed, Py_ssize_t packed_row, const real *bias, real *sums,
+                     Py_ssize_t line) noexcept nogil:
+    """Up to `band` rows of an image of gx, from `row` on."""
+    cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
+    cdef Py_ssize_t s = p.stride[1], step = p.stride[2] * p.C, phase, top, first, last, j, c
+    cdef const real *gy
+    cdef const real *w
+    cdef real *to
+    cdef nnx_taps taps
+    taps.columns = p.out[2]
+    taps.pixel_step = Y.channels
+    taps.length = Y.channels
+    taps.down = taps.beside = 0
+    taps.offset = p.offset
+    for row in range(row, min(row + band, X.size[1])):
+        memset(sums, 0, line * sizeof(real))
+        # Of the filters' rows, every s-th meets this one; the first of them reads row `top` of gy.
+        phase = (row + p.low[1]) % s
+        top = (row + p.low[1]) // s
+        taps.runs = (p.taps[1] - phase + s - 1) // s if p.taps[1] > phase else 0
+        first, last = max(top - p.out[1] + 1, 0), min(top + 1, taps.runs)
+        if first < last:
+            gy = <real *> Y.data + image * Y.image + top * Y.stride[1]
+            w = packed + _rows_before(p.taps[1], s, phase) * packed_row
+            if real is float:
+                kernels.direct_add_f32(&taps, gy, first, last, w, p.length, step, sums, sums + line, line)
+            else:
+                kernels.direct_add_f64(&taps, gy, first, last, w, p.length, step, sums, sums + line, line)
+        to = <real *> X.data + image * X.image + row * X.stride[1]
+        memcpy(to, sums + p.low[2] * p.C, X.size[2] * p.C * sizeof(real))
+        if bias != NULL:
+            for j in range(X.size[2]):
+                for c in range(p.C):
+                    to[j * p.C + c] += bias[c]
+
+
+cdef inline Py_ssize_t _rows_before(Py_ssize_t runs, Py_ssize_t s, Py_ssize_t phase) noexcept nogil:
+    """Of `runs` rows, those whose number modulo s is below `phase`."""
+    return runs // s * phase + min(runs % s, phase)
+
+
+cdef void _pack_rows(const Plan *p, const Image *W, Py_ssize_t F, Py_ssize_t panel, real *packed) noexcept nogil:
+    """packed[phase][panel][row of the filter][filter][number of the row], zeros behind the last number."""
+    cdef Py_ssize_t phase, s = p.stride[1], at, i, f, place
+    cdef const real *w
+    for phase in range(min(s, p.taps[1])):
+        at = 0
+        while at < p.length:
+            i = phase
+            while i < p.taps[1]:
+                for f in range(F):
+                    w = <real *> W.data + f * W.image + i * W.stride[1]
+                    for place in range(at, at + panel):
+                        packed[place - at] = (
+                            w[place % p.C * W.channel + place // p.C * W.stride[2]] if place < p.length else 0
+                        )
+                    packed += panel
+                i += s
+            at += panel
 
 
 cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int num_threads) except -1:

@@ -432,6 +432,59 @@ static void NAME(direct_depthwise_scatter)(const struct nnx_taps *d, const REAL 
     }
 }
 
+/* line[pixel * step + l] += sum over the runs [first, last) and the filters f of gy[pixel + offset[run]][f] w[run][f][l] for
+ * l < reach, for one row of gx: what the rows of gy give that reach it. All but the sums over a filter's columns stay in
+ * registers. `packed` has panels of `reach`, each [runs][filters][PANEL]; line is writeable up to a panel behind its end.
+ *
+ * What neighbouring pixels give overlaps, by no whole number of vectors, and reading what was just stored at another
+ * address has to wait for the cache. So pixel j is stored in the (j % m)-th of m lines, of which none has overlaps, and
+ * the lines are added up at the end. lines: scratch of m * ld numbers, m = min(reach, PANEL) / step, rounded up; ld is the
+ * length of `line` and two panels.
+ */
+static void NAME(direct_add)(const struct nnx_taps *d, const REAL *gy, ptrdiff_t first, ptrdiff_t last, const REAL *packed,
+                             ptrdiff_t reach, ptrdiff_t step, REAL *line, REAL *lines, ptrdiff_t ld)
+{
+    const struct nnx_inside in = {0, 1, first, last};
+    const REAL zeros[PANEL] = {0};
+    const NAME(vec) zero = LOAD(zeros);
+    const ptrdiff_t columns = d->columns;
+    REAL tile[ROWS * PANEL];
+    for (ptrdiff_t l = 0; l < reach; l += PANEL, packed += d->runs * d->length * PANEL, line += PANEL) {
+        const ptrdiff_t left = reach - l, width = left <= VLEN ? VLEN : PANEL;
+        const ptrdiff_t end = ((columns - 1) * step + width + VLEN - 1) / VLEN * VLEN;
+        const ptrdiff_t m = ((left < width ? left : width) + step - 1) / step, most = width == VLEN ? ROWS : ROWS_WIDE;
+        const NAME(mask) low = NAME(first_lanes)(left), high = NAME(first_lanes)(left - VLEN);
+        ptrdiff_t j = 0, q = 0;
+        for (ptrdiff_t k = 1; k < m; k++)
+            for (ptrdiff_t i = 0; i < k * step; i += VLEN)
+                STORE(lines + k * ld + i, zero);
+        for (ptrdiff_t blocks = (columns + most - 1) / most; blocks > 0; blocks--) {
+            const int count = (int)((columns - j + blocks - 1) / blocks);
+            const REAL *from = gy + j * d->pixel_step, *sum = tile;
+            if (width == VLEN)
+                NAME(pixels_narrow)(count, d, in, from, packed, zeros, 0, tile, PANEL);
+            else
+                NAME(pixels_wide)(count, d, in, from, packed, zeros, 0, tile, PANEL);
+            for (int p = 0; p < count; p++, j++, sum += PANEL, q = q + 1 < m ? q + 1 : 0) {
+                REAL *to = lines + q * ld + j * step;
+                STORE(to, NAME(keep)(LOAD(sum), low));
+                if (width == PANEL)
+                    STORE(to + VLEN, NAME(keep)(LOAD(sum + VLEN), high));
+                /* up to the next pixel of this line, or its end */
+                const ptrdiff_t next = j + m < columns ? m * step : end - j * step;
+                for (ptrdiff_t i = width; i < next; i += VLEN)
+                    STORE(to + i, zero);
+            }
+        }
+        for (ptrdiff_t i = 0; i < end; i += VLEN) {
+            NAME(vec) v = LOAD(line + i);
+            for (ptrdiff_t k = 0; k < m && k < columns; k++)
+                v += LOAD(lines + k * ld + i);
+            STORE(line + i, v);
+        }
+    }
+}
+
 /* x[pixel + run] += columns[pixel][run]: the adjoint of reading, for one row of pixels. A run takes `padded` numbers of
  * `columns`, a whole number of vectors; x is writeable that far. What stands behind the run's end counts as 0 (it is
  * 0 times gy, and so NaN where gy is infinite). */

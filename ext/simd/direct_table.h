@@ -29,6 +29,9 @@ struct nnx_taps {
                                       REAL *sum)) \
     X(void, direct_depthwise_scatter, (const struct nnx_taps *taps, const REAL *gy, ptrdiff_t C, const REAL *w, \
                                        REAL *x)) \
+    X(void, direct_add, (const struct nnx_taps *taps, const REAL *gy, ptrdiff_t first, ptrdiff_t last, \
+                         const REAL *packed, ptrdiff_t reach, ptrdiff_t step, REAL *line, REAL *lines, \
+                         ptrdiff_t ld)) \
     X(void, direct_scatter, (const struct nnx_taps *taps, const REAL *columns, ptrdiff_t padded, REAL *x))
 
 #endif

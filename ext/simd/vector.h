@@ -4,6 +4,7 @@
  *   NAME(mask)         integers as wide: what comparisons give
  *   LOAD, STORE        from and to any address of a REAL
  *   NAME(positive)(v)  max(v, 0), NaN stays
+ *   NAME(first_lanes)(n), NAME(keep)(v, mask)  a mask of the first n numbers; v there, and zeros elsewhere
  *   NAME(load_part)(p, n), NAME(store_part)(p, v, n)  the first n < VLEN numbers, zeros behind them; no others are touched
  *   ADVANCE(p, by)     p += by, and the compiler forgets where p comes from: it steps the pointer through an unrolled
  *                      loop instead of keeping an address for each step, of which there are more than registers
@@ -49,6 +50,19 @@ typedef BITS NAME(mask) __attribute__((vector_size(VECTOR_BYTES)));
 INLINE NAME(vec) NAME(positive)(NAME(vec) v)
 {
     return (NAME(vec))(~(NAME(mask))(v <= 0) & (NAME(mask))v);
+}
+
+INLINE NAME(mask) NAME(first_lanes)(ptrdiff_t n)
+{
+    NAME(mask) where;
+    for (int j = 0; j < VLEN; j++)
+        where[j] = j < n ? -1 : 0;
+    return where;
+}
+
+INLINE NAME(vec) NAME(keep)(NAME(vec) v, NAME(mask) where)
+{
+    return (NAME(vec))((NAME(mask))v & where);
 }
 
 /* As masked instructions where there are some: a loop of n steps costs more than a kernel's arithmetic. */
@@ -123,6 +137,17 @@ INLINE void NAME(store_part)(REAL *p, NAME(vec) v, ptrdiff_t n)
 #endif
 #else
 typedef REAL NAME(vec);
+typedef int NAME(mask);
+
+INLINE NAME(mask) NAME(first_lanes)(ptrdiff_t n)
+{
+    return n > 0;
+}
+
+INLINE NAME(vec) NAME(keep)(NAME(vec) v, NAME(mask) where)
+{
+    return where ? v : 0;
+}
 
 INLINE NAME(vec) NAME(load_part)(const REAL *p, ptrdiff_t n)
 {
