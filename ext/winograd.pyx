@@ -1,7 +1,7 @@
 """3x3 convolutions with stride 1 by Winograd's F(4x4, 3x3): all three passes, in float32.
 
 The transforms are in ext/simd/winograd.h, with the formulas. Tiles of 4x4 outputs are taken in blocks whose patches
-and products stay in the second-level cache. A block's size depends on the shapes alone, and sums over blocks have
+and products stay in a cache. A block's size depends on the shapes alone, and sums over blocks have
 a fixed order: the bits do not depend on the number of threads.
 
 Dimension letters: N images, C channels in, F filters (channels out); 36 numbers per tile and channel.
@@ -33,25 +33,35 @@ cdef extern from "table.h" nogil:
         Py_ssize_t row
         Py_ssize_t pixel
 
+    enum:
+        WINOGRAD_ROWS
+
     ctypedef struct nnx_winograd "struct nnx_winograd":
         Py_ssize_t (*winograd_lanes_f32)() noexcept nogil
         void (*winograd_weights_f32)(Py_ssize_t C, Py_ssize_t first, Py_ssize_t filters, const float *w, Py_ssize_t sf,
                                      Py_ssize_t sc, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t panel, float *packed,
                                      Py_ssize_t step) noexcept nogil
-        void (*winograd_input_f32)(const nnx_tiles *x, const float *data, const float *zeros, Py_ssize_t first,
-                                   Py_ssize_t tiles, float *V, Py_ssize_t ld, Py_ssize_t step) noexcept nogil
+        void (*winograd_input_f32)(const nnx_tiles *x, const float *data, Py_ssize_t first, Py_ssize_t tiles, float *V,
+                                   Py_ssize_t ld, Py_ssize_t step) noexcept nogil
+        void (*winograd_products_f32)(Py_ssize_t tiles, Py_ssize_t C, Py_ssize_t c_row, Py_ssize_t f_row,
+                                      const float *V, Py_ssize_t v_step, const float *packed, Py_ssize_t panel,
+                                      Py_ssize_t u_step, float *M, Py_ssize_t m_step) noexcept nogil
         void (*winograd_output_f32)(const nnx_tiles *y, float *data, const float *bias, int relu, Py_ssize_t first,
                                     Py_ssize_t tiles, const float *M, Py_ssize_t ld, Py_ssize_t step) noexcept nogil
         void (*winograd_gradient_f32)(const nnx_tiles *gy, const float *data, const float *zeros, Py_ssize_t first,
                                       Py_ssize_t tiles, float *D, Py_ssize_t ld, Py_ssize_t step) noexcept nogil
+        void (*winograd_weight_products_f32)(Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t c_row, Py_ssize_t f_row,
+                                             const float *V, Py_ssize_t v_step, const float *D, Py_ssize_t d_step,
+                                             float *dU, int accumulate) noexcept nogil
         void (*winograd_weight_gradient_f32)(Py_ssize_t chunks, Py_ssize_t chunk, Py_ssize_t C, Py_ssize_t F,
                                              Py_ssize_t ld, Py_ssize_t f, const float *dU, float *gw, Py_ssize_t sc,
                                              Py_ssize_t sh, Py_ssize_t sw) noexcept nogil
 
 cdef enum:
+    FILTER_BYTES = 4194304     # transformed filters up to which they may be read again for each few tiles
     BLOCK_BYTES = 786432       # transformed patches and products of a block: most of the second-level cache
-    MOST_TILES = 96            # per block
-    TILE_STEP = 12             # rows of the largest micro-kernel
+    MOST_TILES = 48            # per block
+    TILE_STEP = 12             # a multiple of the rows that are computed together
     PARTIAL_BYTES = 33554432   # of all partial weight gradients together
     CHUNKS = 8                 # partial weight gradients, at most
     CHUNK_TILES = 64           # of a partial gradient, at least, and at a time: fewer are added to it too often
@@ -79,10 +89,12 @@ cdef void _tiles(nnx_tiles *t, Image *a, Image *y, Py_ssize_t top, Py_ssize_t le
     t.pixel = a.stride[2]
 
 
-cdef Py_ssize_t _block(Py_ssize_t tiles, Py_ssize_t channels) noexcept nogil:
-    """Tiles per block: what fits into BLOCK_BYTES, and at least eight blocks where there are tiles enough."""
-    cdef Py_ssize_t fit = BLOCK_BYTES // (36 * channels * sizeof(float))
-    fit = min(fit, MOST_TILES, _up((tiles + 7) // 8, TILE_STEP))
+cdef Py_ssize_t _block(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t weights) noexcept nogil:
+    """Tiles per block: with few weights, so few that a block stays in the first-level cache."""
+    if 36 * weights * <Py_ssize_t> sizeof(float) <= FILTER_BYTES:
+        return TILE_STEP
+    # Large filters are read for each block: what fits into BLOCK_BYTES, and at least eight blocks.
+    cdef Py_ssize_t fit = min(BLOCK_BYTES // (36 * channels * sizeof(float)), MOST_TILES, (tiles + 7) // 8)
     return max(fit // TILE_STEP * TILE_STEP, TILE_STEP)
 
 
@@ -147,17 +159,16 @@ cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t s
     cdef Shares shares
     cdef int thread
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
-    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
-    cdef Py_ssize_t lanes = winograd.winograd_lanes_f32(), panel = gemm.gemm_panel_f32()
+    cdef Py_ssize_t lanes = winograd.winograd_lanes_f32(), panel = lanes if Y.channels <= lanes else 2 * lanes
     cdef Py_ssize_t C = X.channels, F = Y.channels, c_row = _up(C, lanes), f_row = _up(F, lanes)
     cdef nnx_tiles source, target
     _tiles(&source, &X, &Y, top, left)
     _tiles(&target, &Y, &Y, 0, 0)
-    cdef Py_ssize_t tiles = Y.images * target.down * target.across, block = _block(tiles, c_row + f_row)
+    cdef Py_ssize_t tiles = Y.images * target.down * target.across, block = _block(tiles, c_row + f_row, C * F)
     cdef Py_ssize_t blocks = (tiles + block - 1) // block, groups = (F + lanes - 1) // lanes
     # a line of padding keeps the 36 matrices from falling onto the same cache sets
     cdef Py_ssize_t u_step = _up(F, panel) * C, v_step = block * c_row + 16, m_step = block * f_row + 16
-    cdef Py_ssize_t scratch = 36 * (v_step + m_step), b, g, k, first, count
+    cdef Py_ssize_t scratch = 36 * (v_step + m_step), b, g, first, count
     cdef float *packed = NULL
     cdef float *buffer = NULL
     cdef float *zeros = NULL
@@ -180,10 +191,8 @@ cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t s
                     count = min(block, tiles - first)
                     V = buffer + thread * scratch
                     M = V + 36 * v_step
-                    winograd.winograd_input_f32(&source, <float *> X.data, zeros, first, count, V, c_row, v_step)
-                    for k in range(36):
-                        gemm.gemm_f32(count, f_row, C, V + k * v_step, c_row, 1, packed + k * u_step, C, M + k * m_step,
-                                      f_row, 1, 0, NULL, NULL)
+                    winograd.winograd_input_f32(&source, <float *> X.data, first, count, V, c_row, v_step)
+                    winograd.winograd_products_f32(count, C, c_row, f_row, V, v_step, packed, panel, u_step, M, m_step)
                     winograd.winograd_output_f32(&target, <float *> Y.data, bias, relu, first, count, M, f_row, m_step)
                     b = next_of(&shares, thread)
     finally:
@@ -212,21 +221,20 @@ cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left
     cdef Shares shares
     cdef int thread
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
-    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
-    cdef Py_ssize_t lanes = winograd.winograd_lanes_f32(), panel = gemm.gemm_panel_f32()
+    cdef Py_ssize_t lanes = winograd.winograd_lanes_f32()
     cdef Py_ssize_t C = X.channels, F = Y.channels, c_row = _up(C, lanes), f_row = _up(F, lanes)
+    cdef Py_ssize_t rows = min(_up(F, WINOGRAD_ROWS), f_row)  # of a matrix of dU
     cdef nnx_tiles source, target
     _tiles(&source, &X, &Y, top, left)
     _tiles(&target, &Y, &Y, 0, 0)
     cdef Py_ssize_t tiles = Y.images * target.down * target.across, block = min(CHUNK_TILES, max(tiles // 2, 1))
-    cdef Py_ssize_t blocks = (tiles + block - 1) // block, size = 36 * F * c_row
+    cdef Py_ssize_t blocks = (tiles + block - 1) // block, size = 36 * rows * c_row
     if size * <Py_ssize_t> sizeof(float) >= MANY_BYTES:
         return _weight_grad_by_matrix(X, W, &source, &target, Y, tiles, num_threads)
     cdef Py_ssize_t chunks = min(blocks, CHUNKS, PARTIAL_BYTES // (size * <Py_ssize_t> sizeof(float)))
     chunks = max(min(chunks, max(tiles // CHUNK_TILES, 2)), 1)
     cdef Py_ssize_t per_chunk = (blocks + chunks - 1) // chunks
-    # V is written as pack() would leave it: panels of channels, each (tiles, panel)
-    cdef Py_ssize_t v_step = block * _up(C, panel) + 16, d_step = block * f_row + 16
+    cdef Py_ssize_t v_step = block * c_row + 16, d_step = block * f_row + 16
     cdef Py_ssize_t scratch = 36 * (v_step + d_step) + 16, chunk, f
     cdef float *partial = NULL
     cdef float *buffer = NULL
@@ -241,12 +249,12 @@ cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left
             for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
                 chunk = next_of(&shares, thread)
                 while chunk >= 0:
-                    _weight_chunk(winograd, gemm, panel, &source, <float *> X.data, &target, <float *> Y.data, zeros,
-                                  chunk * per_chunk, min((chunk + 1) * per_chunk, blocks), block, tiles, C, F, c_row,
+                    _weight_chunk(winograd, &source, <float *> X.data, &target, <float *> Y.data, zeros,
+                                  chunk * per_chunk, min((chunk + 1) * per_chunk, blocks), block, tiles, rows, c_row,
                                   f_row, v_step, d_step, partial + chunk * size, buffer + thread * scratch)
                     chunk = next_of(&shares, thread)
             for f in prange(F, num_threads=num_threads, schedule="static"):
-                winograd.winograd_weight_gradient_f32(chunks, size, C, F, c_row, f, partial,
+                winograd.winograd_weight_gradient_f32(chunks, size, C, rows, c_row, f, partial,
                                                       <float *> W.data + f * W.image, W.channel, W.stride[1],
                                                       W.stride[2])
     finally:
@@ -321,31 +329,24 @@ cdef void _transform(const nnx_winograd *winograd, const nnx_tiles *source, cons
     cdef Py_ssize_t c = 0, n = min(TILE_STEP, count - at)
     while c < source.channels:
         part.channels = min(panel, source.channels - c)
-        winograd.winograd_input_f32(&part, x + c, zeros, start + at, n, V + c * count + at * panel, panel, v_step)
+        winograd.winograd_input_f32(&part, x + c, start + at, n, V + c * count + at * panel, panel, v_step)
         c += panel
     winograd.winograd_gradient_f32(target, gy, zeros, start + at, n, D + at * f_row, f_row, d_step)
 
 
-cdef void _weight_chunk(const nnx_winograd *winograd, const nnx_gemm *gemm, Py_ssize_t panel, const nnx_tiles *source,
-                        const float *x, const nnx_tiles *target, const float *gy, const float *zeros, Py_ssize_t start,
-                        Py_ssize_t stop, Py_ssize_t block, Py_ssize_t tiles, Py_ssize_t C, Py_ssize_t F,
-                        Py_ssize_t c_row, Py_ssize_t f_row, Py_ssize_t v_step, Py_ssize_t d_step, float *dU,
-                        float *scratch) noexcept nogil:
+cdef void _weight_chunk(const nnx_winograd *winograd, const nnx_tiles *source, const float *x, const nnx_tiles *target,
+                        const float *gy, const float *zeros, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t block,
+                        Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t c_row, Py_ssize_t f_row, Py_ssize_t v_step,
+                        Py_ssize_t d_step, float *dU, float *scratch) noexcept nogil:
+    """dU (36, rows, c_row) = the sum over the blocks [start, stop)."""
     cdef float *V = scratch
     cdef float *D = V + 36 * v_step
-    cdef nnx_tiles part = source[0]
-    cdef Py_ssize_t b, k, c, first, count
+    cdef Py_ssize_t b, first, count
     if start >= stop:
-        memset(dU, 0, 36 * F * c_row * sizeof(float))
+        memset(dU, 0, 36 * rows * c_row * sizeof(float))
     for b in range(start, stop):
         first = b * block
         count = min(block, tiles - first)
-        c = 0
-        while c < C:
-            part.channels = min(panel, C - c)
-            winograd.winograd_input_f32(&part, x + c, zeros, first, count, V + c * count, panel, v_step)
-            c += panel
+        winograd.winograd_input_f32(source, x, first, count, V, c_row, v_step)
         winograd.winograd_gradient_f32(target, gy, zeros, first, count, D, f_row, d_step)
-        for k in range(36):
-            gemm.gemm_f32(F, c_row, count, D + k * d_step, 1, f_row, V + k * v_step, count, dU + k * F * c_row, c_row,
-                          1, b > start, NULL, NULL)
+        winograd.winograd_weight_products_f32(count, rows, c_row, f_row, V, v_step, D, d_step, dU, b > start)

@@ -18,6 +18,13 @@
 #include "vector.h"
 
 #define VEC NAME(vec)
+#if VLEN >= WINOGRAD_ROWS && (defined(__AVX512F__) || defined(__aarch64__))
+#define WEIGHT_ROWS WINOGRAD_ROWS /* times two vectors are 16 sums in 32 registers */
+#elif VLEN >= 4
+#define WEIGHT_ROWS 4
+#else
+#define WEIGHT_ROWS VLEN
+#endif
 
 static ptrdiff_t NAME(winograd_lanes)(void)
 {
@@ -112,27 +119,6 @@ static void NAME(winograd_weights)(ptrdiff_t C, ptrdiff_t first, ptrdiff_t filte
     }
 }
 
-/* The first of the pixels of a square of `side` x `side`, if it lies inside of the image. If not, NULL, and the addresses
- * of all of them, `zeros` where there is none. (A square of gradients always has its addresses.) */
-INLINE const REAL *NAME(square)(const struct nnx_tiles *x, const REAL *data, const REAL *zeros, ptrdiff_t number,
-                                const int side, const REAL **pixels)
-{
-    const ptrdiff_t tile = number % (x->down * x->across), image = number / (x->down * x->across);
-    const ptrdiff_t top = tile / x->across * 4 - x->top, left = tile % x->across * 4 - x->left;
-    const REAL *picture = data + image * x->image;
-    if (side == 6 && top >= 0 && left >= 0 && top + side <= x->height && left + side <= x->width)
-        return picture + top * x->row + left * x->pixel;
-    for (int i = 0; i < side; i++) {
-        const ptrdiff_t h = top + i;
-        const int there = h >= 0 && h < x->height;
-        for (int j = 0; j < side; j++) {
-            const ptrdiff_t w = left + j;
-            pixels[i * side + j] = there && w >= 0 && w < x->width ? picture + h * x->row + w * x->pixel : zeros;
-        }
-    }
-    return NULL;
-}
-
 /* The numbers of one pixel: the first n of them and zeros behind, or if they are `whole`, a vector full. */
 INLINE VEC NAME(numbers)(const REAL *p, ptrdiff_t n, const int whole)
 {
@@ -150,25 +136,23 @@ INLINE REAL *NAME(store_patch_row)(const VEC *d, REAL *to, ptrdiff_t step)
     return to;
 }
 
-/* V[k] = B' d B for VLEN channels of one tile, whose pixels follow from its `corner` if it lies inside of the image. Rows
- * of the result that share terms are made together, and read their rows of d again: that costs less than to keep 36
- * half-transformed vectors in memory. */
-INLINE void NAME(input_tile)(const REAL *corner, ptrdiff_t row, ptrdiff_t pixel, const REAL *const *pixels, ptrdiff_t c,
-                             ptrdiff_t n, REAL *V, ptrdiff_t step, const int inside, const int whole)
+/* V[k] = B' d B for VLEN channels of one tile, whose patch begins at `corner`. Rows of the result that share terms are made
+ * together, and read their rows of d again: that costs less than to keep 36 half-transformed vectors in memory. */
+INLINE void NAME(input_tile)(const REAL *corner, ptrdiff_t row, ptrdiff_t pixel, REAL *V, ptrdiff_t step)
 {
-#define AT(i, j) NAME(numbers)(inside ? column + (i) * row : pixels[(i) * 6 + (j)] + c, n, whole)
+#define AT(i) LOAD(column + (i) * row)
     VEC a[6], b[6];
     const REAL *column = corner;
     UNROLL(6)
     for (int j = 0; j < 6; j++) {
-        a[j] = 4 * AT(0, j) - 5 * AT(2, j) + AT(4, j);
+        a[j] = 4 * AT(0) - 5 * AT(2) + AT(4);
         ADVANCE(column, pixel);
     }
     V = NAME(store_patch_row)(a, V, step);
     column = corner;
     UNROLL(6)
     for (int j = 0; j < 6; j++) {
-        const VEC even = AT(4, j) - 4 * AT(2, j), odd = AT(3, j) - 4 * AT(1, j);
+        const VEC even = AT(4) - 4 * AT(2), odd = AT(3) - 4 * AT(1);
         a[j] = even + odd;
         b[j] = even - odd;
         ADVANCE(column, pixel);
@@ -178,7 +162,7 @@ INLINE void NAME(input_tile)(const REAL *corner, ptrdiff_t row, ptrdiff_t pixel,
     column = corner;
     UNROLL(6)
     for (int j = 0; j < 6; j++) {
-        const VEC far = AT(4, j) - AT(2, j), twice = 2 * (AT(3, j) - AT(1, j));
+        const VEC far = AT(4) - AT(2), twice = 2 * (AT(3) - AT(1));
         a[j] = far + twice;
         b[j] = far - twice;
         ADVANCE(column, pixel);
@@ -188,33 +172,93 @@ INLINE void NAME(input_tile)(const REAL *corner, ptrdiff_t row, ptrdiff_t pixel,
     column = corner;
     UNROLL(6)
     for (int j = 0; j < 6; j++) {
-        a[j] = 4 * AT(1, j) - 5 * AT(3, j) + AT(5, j);
+        a[j] = 4 * AT(1) - 5 * AT(3) + AT(5);
         ADVANCE(column, pixel);
     }
     NAME(store_patch_row)(a, V, step);
 #undef AT
 }
 
-/* V[k][t] = B' d B for each tile t. Rows are written up to the next multiple of VLEN channels. */
-static void NAME(winograd_input)(const struct nnx_tiles *x, const REAL *data, const REAL *zeros, ptrdiff_t first,
-                                 ptrdiff_t tiles, REAL *V, ptrdiff_t ld, ptrdiff_t step)
+/* copy[36 x VLEN] = n channels of a patch that reaches out of the image, or beyond the last channel: zeros are there. */
+static void NAME(copy_patch)(const struct nnx_tiles *x, const REAL *from, ptrdiff_t top, ptrdiff_t left, ptrdiff_t n,
+                             REAL *copy)
 {
-    const ptrdiff_t C = x->channels, row = x->row, pixel = x->pixel;
-    for (ptrdiff_t t = 0; t < tiles; t++) {
-        const REAL *pixels[36], *corner = NAME(square)(x, data, zeros, first + t, 6, pixels);
-        REAL *to = V + t * ld;
-        ptrdiff_t c = 0;
-        if (corner)
-            for (; c + VLEN <= C; c += VLEN)
-                NAME(input_tile)(corner + c, row, pixel, NULL, c, VLEN, to + c, step, 1, 1);
-        else
-            for (; c + VLEN <= C; c += VLEN)
-                NAME(input_tile)(pixels[0], 0, 0, pixels, c, VLEN, to + c, step, 0, 1);
-        if (c < C && corner)
-            NAME(input_tile)(corner + c, row, pixel, NULL, c, C - c, to + c, step, 1, 0);
-        else if (c < C)
-            NAME(input_tile)(pixels[0], 0, 0, pixels, c, C - c, to + c, step, 0, 0);
+    const ptrdiff_t first = left < 0 ? -left : 0, last = x->width - left < 6 ? x->width - left : 6;
+    const VEC zero = {0};
+    for (ptrdiff_t i = 0; i < 6; i++, from += x->row, copy += 6 * VLEN) {
+        const int outside = top + i < 0 || top + i >= x->height;
+        for (ptrdiff_t j = 0; j < 6; j++)
+            if (outside || j < first || j >= last)
+                STORE(copy + j * VLEN, zero);
+            else
+                STORE(copy + j * VLEN, NAME(numbers)(from + j * x->pixel, n, n >= VLEN));
     }
+}
+
+/* V[k][t] = B' d B for each tile t. Rows are written up to the next multiple of VLEN channels. */
+static void NAME(winograd_input)(const struct nnx_tiles *x, const REAL *data, ptrdiff_t first, ptrdiff_t tiles, REAL *V,
+                                 ptrdiff_t ld, ptrdiff_t step)
+{
+    REAL copy[36 * VLEN];
+    for (ptrdiff_t t = 0; t < tiles; t++) {
+        const ptrdiff_t number = first + t, tile = number % (x->down * x->across);
+        const ptrdiff_t top = tile / x->across * 4 - x->top, left = tile % x->across * 4 - x->left;
+        const REAL *corner = data + number / (x->down * x->across) * x->image + top * x->row + left * x->pixel;
+        const int inside = top >= 0 && left >= 0 && top + 6 <= x->height && left + 6 <= x->width;
+        for (ptrdiff_t c = 0; c < x->channels; c += VLEN) {
+            if (inside && c + VLEN <= x->channels) {
+                NAME(input_tile)(corner + c, x->row, x->pixel, V + t * ld + c, step);
+                continue;
+            }
+            NAME(copy_patch)(x, corner + c, top, left, x->channels - c, copy);
+            NAME(input_tile)(copy, 6 * VLEN, VLEN, V + t * ld + c, step);
+        }
+    }
+}
+
+/* out[6 x vectors] = A[6 x depth] B[depth x panel]; vectors is a constant. */
+INLINE void NAME(six_products)(const int vectors, ptrdiff_t depth, const REAL *A, ptrdiff_t lda, const REAL *B,
+                               const ptrdiff_t panel, REAL *out, ptrdiff_t ldo)
+{
+    VEC sum[6][2];
+    UNROLL(6)
+    for (int i = 0; i < 6; i++)
+        sum[i][0] = sum[i][1] = (VEC){0};
+    for (ptrdiff_t k = 0; k < depth; k++) {
+        const VEC b0 = LOAD(B + k * panel), b1 = LOAD(B + k * panel + (vectors - 1) * VLEN);
+        UNROLL(6)
+        for (int i = 0; i < 6; i++) {
+            const REAL a = A[i * lda + k];
+            sum[i][0] += a * b0;
+            if (vectors == 2)
+                sum[i][1] += a * b1;
+        }
+    }
+    UNROLL(6)
+    for (int i = 0; i < 6; i++) {
+        STORE(out + i * ldo, sum[i][0]);
+        if (vectors == 2)
+            STORE(out + i * ldo + VLEN, sum[i][1]);
+    }
+}
+
+/* M[k] = V[k] U[k] for so few tiles that V and M stay in the first-level cache. Rows are computed up to a multiple of 6. */
+static void NAME(winograd_products)(ptrdiff_t tiles, ptrdiff_t C, ptrdiff_t c_row, ptrdiff_t f_row, const REAL *V,
+                                    ptrdiff_t v_step, const REAL *packed, ptrdiff_t panel, ptrdiff_t u_step, REAL *M,
+                                    ptrdiff_t m_step)
+{
+    for (int k = 0; k < 36; k++, V += v_step, M += m_step, packed += u_step)
+        for (ptrdiff_t f = 0; f < f_row; f += 2 * VLEN)
+            for (ptrdiff_t t = 0; t < tiles; t += 6) {
+                const REAL *a = V + t * c_row, *b = packed + f * C;
+                REAL *out = M + t * f_row + f;
+                if (panel == VLEN)
+                    NAME(six_products)(1, C, a, c_row, b, VLEN, out, f_row);
+                else if (f_row - f > VLEN)
+                    NAME(six_products)(2, C, a, c_row, b, 2 * VLEN, out, f_row);
+                else
+                    NAME(six_products)(1, C, a, c_row, b, 2 * VLEN, out, f_row);
+            }
 }
 
 /* A row of a tile of y: A' over a row of half-transformed numbers, plus bias, of which `columns` are inside the image. */
@@ -333,6 +377,18 @@ INLINE void NAME(gradient_tile)(const REAL *const *pixels, ptrdiff_t f, ptrdiff_
 #undef AT
 }
 
+/* The addresses of a square of 4x4 pixels, and `zeros` where there is none. */
+INLINE void NAME(square)(const struct nnx_tiles *y, const REAL *data, const REAL *zeros, ptrdiff_t number,
+                         const REAL **pixels)
+{
+    const ptrdiff_t tile = number % (y->down * y->across), image = number / (y->down * y->across);
+    const ptrdiff_t top = tile / y->across * 4, left = tile % y->across * 4;
+    const REAL *corner = data + image * y->image + top * y->row + left * y->pixel;
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 4; j++)
+            pixels[i * 4 + j] = top + i < y->height && left + j < y->width ? corner + i * y->row + j * y->pixel : zeros;
+}
+
 /* D[k][t] = A gy A' for each tile. */
 static void NAME(winograd_gradient)(const struct nnx_tiles *gy, const REAL *data, const REAL *zeros, ptrdiff_t first,
                                     ptrdiff_t tiles, REAL *D, ptrdiff_t ld, ptrdiff_t step)
@@ -340,13 +396,52 @@ static void NAME(winograd_gradient)(const struct nnx_tiles *gy, const REAL *data
     const ptrdiff_t F = gy->channels;
     for (ptrdiff_t t = 0; t < tiles; t++) {
         const REAL *pixels[16];
-        NAME(square)(gy, data, zeros, first + t, 4, pixels);
+        NAME(square)(gy, data, zeros, first + t, pixels);
         ptrdiff_t f = 0;
         for (; f + VLEN <= F; f += VLEN)
             NAME(gradient_tile)(pixels, f, VLEN, D + t * ld + f, step, 1);
         if (f < F)
             NAME(gradient_tile)(pixels, f, F - f, D + t * ld + f, step, 0);
     }
+}
+
+/* out[WEIGHT_ROWS x vectors] (+)= sum over tiles of D[tile][row] V[tile][column]; vectors is a constant. */
+INLINE void NAME(weight_rows)(const int vectors, ptrdiff_t tiles, const REAL *D, ptrdiff_t ldd, const REAL *V,
+                              ptrdiff_t ldv, REAL *out, int accumulate)
+{
+    VEC sum[WEIGHT_ROWS][2];
+    UNROLL(8)
+    for (int i = 0; i < WEIGHT_ROWS; i++)
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = accumulate ? LOAD(out + i * ldv + j * VLEN) : (VEC){0};
+    for (ptrdiff_t t = 0; t < tiles; t++, D += ldd, V += ldv) {
+        const VEC v0 = LOAD(V), v1 = LOAD(V + (vectors - 1) * VLEN);
+        UNROLL(8)
+        for (int i = 0; i < WEIGHT_ROWS; i++) {
+            const REAL a = D[i];
+            sum[i][0] += a * v0;
+            if (vectors == 2)
+                sum[i][1] += a * v1;
+        }
+    }
+    UNROLL(8)
+    for (int i = 0; i < WEIGHT_ROWS; i++)
+        for (int j = 0; j < vectors; j++)
+            STORE(out + i * ldv + j * VLEN, sum[i][j]);
+}
+
+/* dU[k] (+)= D[k]' V[k], (rows x c_row). `rows` is a multiple of WINOGRAD_ROWS or of VLEN, at most f_row. */
+static void NAME(winograd_weight_products)(ptrdiff_t tiles, ptrdiff_t rows, ptrdiff_t c_row, ptrdiff_t f_row,
+                                           const REAL *V, ptrdiff_t v_step, const REAL *D, ptrdiff_t d_step, REAL *dU,
+                                           int accumulate)
+{
+    for (int k = 0; k < 36; k++, V += v_step, D += d_step, dU += rows * c_row)
+        for (ptrdiff_t c = 0; c < c_row; c += 2 * VLEN)
+            for (ptrdiff_t f = 0; f < rows; f += WEIGHT_ROWS)
+                if (c_row - c > VLEN)
+                    NAME(weight_rows)(2, tiles, D + f, f_row, V + c, c_row, dU + f * c_row + c, accumulate);
+                else
+                    NAME(weight_rows)(1, tiles, D + f, f_row, V + c, c_row, dU + f * c_row + c, accumulate);
 }
 
 /* gw[c, i, j] of filter f = G' (sum of the chunks' dU[k][f][c], in order) G; rows of dU are `ld` apart, chunks `chunk`. */
@@ -381,3 +476,4 @@ static void NAME(winograd_weight_gradient)(ptrdiff_t chunks, ptrdiff_t chunk, pt
 }
 
 #undef VEC
+#undef WEIGHT_ROWS
