@@ -28,7 +28,8 @@ cnp.import_array()
 cdef enum:
     BLAS_LIMIT = 262144
     BLAS_TILE = 64      # 64 ** 3 == BLAS_LIMIT
-    TILE_ROWS = 48      # a multiple of the micro-kernel's 12 and 6 rows
+    TILE_STEP = 12      # a multiple of the micro-kernel's 12 and 6 rows
+    TILE_ROWS = 48      # a multiple of that
     TILE_COLUMNS = 128  # a multiple of every panel's width
     WORK_PER_THREAD = 300000  # multiplications that are worth a thread of their own: some 5 us
     READ_PER_THREAD = 65536   # numbers that are worth a thread where each is used once
@@ -338,7 +339,11 @@ cdef int _kernel_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *ro
     cdef Py_ssize_t tm = TILE_ROWS, tn = TILE_COLUMNS
     if <double> C.rows * C.columns > 262144:
         tm, tn = 2 * tm, 2 * tn
-    cdef Py_ssize_t across = (C.columns + tn - 1) // tn, down = (C.rows + tm - 1) // tm, tiles = down * across
+    cdef Py_ssize_t across = (C.columns + tn - 1) // tn, down = (C.rows + tm - 1) // tm, tiles
+    if across * down < 4:  # three tiles would be shared out as two and one
+        tm = min(tm, max((C.rows + 3) // 4 + TILE_STEP - 1, TILE_STEP) // TILE_STEP * TILE_STEP)
+        down = (C.rows + tm - 1) // tm
+    tiles = down * across
     cdef Py_ssize_t t, m, n, p
     # Each thread keeps to a part of B's columns, which it has packed itself, where B is large beside the rest;
     # otherwise to rows of C, as most of those do that will read them.
