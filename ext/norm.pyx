@@ -86,26 +86,37 @@ cdef inline Py_ssize_t columns_of(cnp.ndarray x, str kernel) except -1:
 
 # -- per channel -----------------------------------------------------------------------------------
 
-def moments(cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, int num_threads):
-    """Mean and biased variance of each column of x (..., C)."""
+cdef inline real root_of(real var, real eps) noexcept nogil:
+    return <real> (1.0 / sqrt(<real> (var + eps)))
+
+
+def moments(cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, int num_threads, cnp.ndarray rstd=None, double eps=0):
+    """Mean and biased variance of each column of x (..., C), and rstd = 1 / sqrt(var + eps) where it is given."""
     cdef int kind = real_type(x, "moments", "x")
     cdef Py_ssize_t columns = columns_of(x, "moments"), size = cnp.PyArray_SIZE(x)
     cdef void *source = input_pointer(x, kind, size, "moments", "x")
     cdef void *means = output_pointer(mean, kind, columns, "moments", "mean")
     cdef void *variances = output_pointer(var, kind, columns, "moments", "var")
+    cdef void *roots = result(rstd, kind, columns, "moments", "rstd")
     cdef Tiles t = tiles_of(size // columns, columns)
     cdef bint done
     check_threads(num_threads, "moments")
     with nogil:
         if kind == cnp.NPY_FLOAT:
-            done = _moments(<const float *> source, &t, <float *> means, <float *> variances, num_threads)
+            done = _moments(
+                <const float *> source, &t, <float *> means, <float *> variances, <float *> roots, <float> eps,
+                num_threads)
         else:
-            done = _moments(<const double *> source, &t, <double *> means, <double *> variances, num_threads)
+            done = _moments(
+                <const double *> source, &t, <double *> means, <double *> variances, <double *> roots, eps,
+                num_threads)
     if not done:
         raise MemoryError("moments: no memory for the sums")
 
 
-cdef bint _moments(const real *x, const Tiles *t, real *mean, real *var, int threads) noexcept nogil:
+cdef bint _moments(
+    const real *x, const Tiles *t, real *mean, real *var, real *rstd, real eps, int threads
+) noexcept nogil:
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
     cdef Py_ssize_t n = t.columns, down = t.down, tile, i, j, c, at
     cdef double *part = <double *> malloc((2 * down + 2) * n * sizeof(double))
@@ -139,17 +150,19 @@ cdef bint _moments(const real *x, const Tiles *t, real *mean, real *var, int thr
     for c in range(n):
         mean[c] = <real> (total[c] / t.rows)
         var[c] = <real> (spread[c] / t.rows)
+        if rstd != NULL:
+            rstd[c] = root_of(var[c], eps)
     free(part)
     return True
 
 
 def normalize(
     cnp.ndarray x, cnp.ndarray y, cnp.ndarray mean, cnp.ndarray var, cnp.ndarray weight, cnp.ndarray bias,
-    cnp.ndarray rstd, double eps, bint relu, int num_threads,
+    cnp.ndarray rstd, double eps, bint relu, int num_threads, cnp.ndarray added=None,
 ):
-    """rstd = 1 / sqrt(var + eps); y = (x - mean) rstd weight + bias, or with `relu` its positive part.
+    """rstd = 1 / sqrt(var + eps); y = (x - mean) rstd weight + bias + added, or with `relu` its positive part.
 
-    weight and bias may be None; x, y are (..., C).
+    weight, bias and added may be None; x, y and added are (..., C). `added` needs a bias.
     """
     cdef int kind = real_type(x, "normalize", "x")
     cdef Py_ssize_t columns = columns_of(x, "normalize"), size = cnp.PyArray_SIZE(x)
@@ -159,26 +172,31 @@ def normalize(
     cdef void *variances = input_pointer(var, kind, columns, "normalize", "var")
     cdef void *weights = data(weight, kind, columns, "normalize", "weight")
     cdef void *shifts = data(bias, kind, columns, "normalize", "bias")
+    cdef void *others = data(added, kind, size, "normalize", "added")
     cdef void *roots = output_pointer(rstd, kind, columns, "normalize", "rstd")
     cdef Tiles t = tiles_of(size // columns, columns)
     cdef bint done
     check_threads(num_threads, "normalize")
+    if added is not None and bias is None:
+        raise ValueError("normalize: expected added only with a bias, got it without")
     with nogil:
         if kind == cnp.NPY_FLOAT:
             done = _normalize(
-                <const float *> source, <float *> target, &t, <const float *> means, <const float *> variances,
-                <const float *> weights, <const float *> shifts, <float *> roots, <float> eps, relu, num_threads)
+                <const float *> source, <const float *> others, <float *> target, &t, <const float *> means,
+                <const float *> variances, <const float *> weights, <const float *> shifts, <float *> roots,
+                <float> eps, relu, num_threads)
         else:
             done = _normalize(
-                <const double *> source, <double *> target, &t, <const double *> means, <const double *> variances,
-                <const double *> weights, <const double *> shifts, <double *> roots, eps, relu, num_threads)
+                <const double *> source, <const double *> others, <double *> target, &t, <const double *> means,
+                <const double *> variances, <const double *> weights, <const double *> shifts, <double *> roots,
+                eps, relu, num_threads)
     if not done:
         raise MemoryError("normalize: no memory for the scales")
 
 
 cdef bint _normalize(
-    const real *x, real *y, const Tiles *t, const real *mean, const real *var, const real *weight, const real *bias,
-    real *rstd, real eps, bint relu, int threads
+    const real *x, const real *added, real *y, const Tiles *t, const real *mean, const real *var, const real *weight,
+    const real *bias, real *rstd, real eps, bint relu, int threads
 ) noexcept nogil:
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
     cdef Py_ssize_t n = t.columns, tile, i, j, c, at, column
@@ -186,7 +204,7 @@ cdef bint _normalize(
     if scale == NULL:
         return False
     for c in range(n):
-        rstd[c] = <real> (1.0 / sqrt(<real> (var[c] + eps)))
+        rstd[c] = root_of(var[c], eps)
         scale[c] = rstd[c] * weight[c] if weight != NULL else rstd[c]
     for tile in prange(t.down * t.across, num_threads=threads, schedule="static"):
         i = tile // t.across
@@ -195,65 +213,65 @@ cdef bint _normalize(
         at = i * t.height * n + column
         if real is float:
             kernels.normalize_f32(
-                x + at, y + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
-                bias + column if bias != NULL else NULL, relu)
+                x + at, added + at if added != NULL else NULL, y + at, height_of(t, i), width_of(t, j), n,
+                mean + column, scale + column, bias + column if bias != NULL else NULL, relu)
         else:
             kernels.normalize_f64(
-                x + at, y + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
-                bias + column if bias != NULL else NULL, relu)
+                x + at, added + at if added != NULL else NULL, y + at, height_of(t, i), width_of(t, j), n,
+                mean + column, scale + column, bias + column if bias != NULL else NULL, relu)
     free(scale)
     return True
 
 
 def normalize_backward(
     cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gx, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray weight,
-    cnp.ndarray gw, cnp.ndarray gb, bint from_batch, int num_threads, cnp.ndarray y=None,
+    cnp.ndarray gw, cnp.ndarray gb, bint from_batch, int num_threads, bint relu=False, cnp.ndarray bias=None,
 ):
     """The gradients of `normalize`; gx, gw and gb may be None.
 
     from_batch: mean and rstd are those of x, so that gx has the part that goes through them
-    y:          the positive part that was taken of the result, if it was: gy is the gradient of that. Only with
-                `from_batch`
+    relu:       the positive part was taken of the result, and gy is the gradient of that. Only with `from_batch`. Where
+                it was positive is worked out again, from `bias` among others
     """
     cdef int kind = real_type(x, "normalize_backward", "x")
     cdef Py_ssize_t columns = columns_of(x, "normalize_backward"), size = cnp.PyArray_SIZE(x)
     cdef void *values = input_pointer(x, kind, size, "normalize_backward", "x")
     cdef void *source = input_pointer(gy, kind, size, "normalize_backward", "gy")
-    cdef void *positive = data(y, kind, size, "normalize_backward", "y")
     cdef void *target = result(gx, kind, size, "normalize_backward", "gx")
     cdef void *means = input_pointer(mean, kind, columns, "normalize_backward", "mean")
     cdef void *roots = input_pointer(rstd, kind, columns, "normalize_backward", "rstd")
     cdef void *weights = data(weight, kind, columns, "normalize_backward", "weight")
+    cdef void *shifts = data(bias, kind, columns, "normalize_backward", "bias")
     cdef void *target_w = result(gw, kind, columns, "normalize_backward", "gw")
     cdef void *target_b = result(gb, kind, columns, "normalize_backward", "gb")
     cdef Tiles t = tiles_of(size // columns, columns)
     cdef bint done
     check_threads(num_threads, "normalize_backward")
-    if y is not None and not from_batch:
-        raise ValueError("normalize_backward: expected y only with from_batch, got it without")
+    if relu and not from_batch:
+        raise ValueError("normalize_backward: expected relu only with from_batch, got it without")
     with nogil:
         if kind == cnp.NPY_FLOAT:
             done = _normalize_backward(
-                <const float *> source, <const float *> positive, <const float *> values, <float *> target, &t,
-                <const float *> means, <const float *> roots, <const float *> weights, <float *> target_w,
-                <float *> target_b, from_batch, num_threads)
+                <const float *> source, <const float *> values, <float *> target, &t, <const float *> means,
+                <const float *> roots, <const float *> weights, <const float *> shifts, <float *> target_w,
+                <float *> target_b, from_batch, relu, num_threads)
         else:
             done = _normalize_backward(
-                <const double *> source, <const double *> positive, <const double *> values, <double *> target, &t,
-                <const double *> means, <const double *> roots, <const double *> weights, <double *> target_w,
-                <double *> target_b, from_batch, num_threads)
+                <const double *> source, <const double *> values, <double *> target, &t, <const double *> means,
+                <const double *> roots, <const double *> weights, <const double *> shifts, <double *> target_w,
+                <double *> target_b, from_batch, relu, num_threads)
     if not done:
         raise MemoryError("normalize_backward: no memory for the sums")
 
 
 cdef bint _normalize_backward(
-    const real *gy, const real *y, const real *x, real *gx, const Tiles *t, const real *mean, const real *rstd,
-    const real *weight, real *gw, real *gb, bint from_batch, int threads
+    const real *gy, const real *x, real *gx, const Tiles *t, const real *mean, const real *rstd, const real *weight,
+    const real *bias, real *gw, real *gb, bint from_batch, bint relu, int threads
 ) noexcept nogil:
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
     cdef Py_ssize_t n = t.columns, down = t.down, tile, i, j, c, at, column
     cdef double *part = <double *> malloc((2 * down + 2) * n * sizeof(double))
-    cdef real *factor = <real *> malloc(3 * n * sizeof(real))
+    cdef real *factor = <real *> malloc(4 * n * sizeof(real))
     if part == NULL or factor == NULL:
         free(part)
         free(factor)
@@ -265,6 +283,10 @@ cdef bint _normalize_backward(
     cdef real *scale = factor
     cdef real *slope = factor + n
     cdef real *offset = factor + 2 * n
+    cdef real *shift = factor + 3 * n
+    for c in range(n):
+        scale[c] = rstd[c] * weight[c] if weight != NULL else rstd[c]
+        shift[c] = bias[c] if bias != NULL else 0
     if gw != NULL or gb != NULL or (gx != NULL and from_batch):
         for tile in prange(down * t.across, num_threads=threads, schedule="static"):
             i = tile // t.across
@@ -273,12 +295,12 @@ cdef bint _normalize_backward(
             at = i * t.height * n + column
             if real is float:
                 kernels.dots_f32(
-                    gy + at, y + at if y != NULL else NULL, x + at, height_of(t, i), width_of(t, j), n, mean + column,
-                    sums + i * n + column, dots + i * n + column)
+                    gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
+                    shift + column if relu else NULL, sums + i * n + column, dots + i * n + column)
             else:
                 kernels.dots_f64(
-                    gy + at, y + at if y != NULL else NULL, x + at, height_of(t, i), width_of(t, j), n, mean + column,
-                    sums + i * n + column, dots + i * n + column)
+                    gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
+                    shift + column if relu else NULL, sums + i * n + column, dots + i * n + column)
         add_up(sums, down, n, sum)
         add_up(dots, down, n, dot)
         for c in range(n):
@@ -288,7 +310,6 @@ cdef bint _normalize_backward(
                 gb[c] = <real> sum[c]
     if gx != NULL:
         for c in range(n):
-            scale[c] = rstd[c] * weight[c] if weight != NULL else rstd[c]
             slope[c] = <real> (-dot[c] * rstd[c] * rstd[c] / t.rows) if from_batch else 0
             offset[c] = <real> (-sum[c] / t.rows) if from_batch else 0
         for tile in prange(down * t.across, num_threads=threads, schedule="static"):
@@ -299,21 +320,21 @@ cdef bint _normalize_backward(
             if real is float:
                 if from_batch:
                     kernels.gradient_f32(
-                        gy + at, y + at if y != NULL else NULL, x + at, gx + at, height_of(t, i), width_of(t, j), n,
-                        mean + column, scale + column, slope + column, offset + column)
+                        gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
+                        shift + column if relu else NULL, slope + column, offset + column)
                 else:
                     kernels.normalize_f32(
-                        gy + at, gx + at, height_of(t, i), width_of(t, j), n, offset + column, scale + column, NULL,
-                        False)
+                        gy + at, NULL, gx + at, height_of(t, i), width_of(t, j), n, offset + column, scale + column,
+                        NULL, False)
             else:
                 if from_batch:
                     kernels.gradient_f64(
-                        gy + at, y + at if y != NULL else NULL, x + at, gx + at, height_of(t, i), width_of(t, j), n,
-                        mean + column, scale + column, slope + column, offset + column)
+                        gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
+                        shift + column if relu else NULL, slope + column, offset + column)
                 else:
                     kernels.normalize_f64(
-                        gy + at, gx + at, height_of(t, i), width_of(t, j), n, offset + column, scale + column, NULL,
-                        False)
+                        gy + at, NULL, gx + at, height_of(t, i), width_of(t, j), n, offset + column, scale + column,
+                        NULL, False)
     free(part)
     free(factor)
     return True

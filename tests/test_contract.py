@@ -26,6 +26,8 @@ def public(cls: type) -> dict[str, Any]:
 
 
 OVERRIDES = sorted(name for name, method in public(CPUBackend).items() if method is not public(Backend).get(name))
+# What returns no arrays cannot be compared as such: autograd/test_later.py does it.
+COMPARED = [name for name in OVERRIDES if name != "batch_norm_later"]
 
 
 @pytest.mark.parametrize("name", OVERRIDES)
@@ -104,12 +106,12 @@ def make_spy(record: Record) -> Any:
 
         return method
 
-    return type("Spy", (CPUBackend,), {name: spied(name) for name in OVERRIDES})()
+    return type("Spy", (CPUBackend,), {name: spied(name) for name in COMPARED})()
 
 
 def watch_base(record: Record, spy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Note each call that an override hands to the base class."""
-    for name in OVERRIDES:
+    for name in COMPARED:
         home = next(cls for cls in Backend.__mro__ if name in vars(cls))
         original = vars(home)[name]
 
@@ -193,8 +195,8 @@ def record(monkeypatch) -> Record:
 
 def test_every_override_is_reached_and_agrees(record):
     """The comparison itself is in the spy; here: that it happened, with a kernel at work."""
-    assert OVERRIDES
-    assert [name for name in OVERRIDES if name not in record.kernel] == []
+    assert COMPARED
+    assert [name for name in COMPARED if name not in record.kernel] == []
 
 
 def test_types_without_a_kernel_go_to_the_base_class(record, monkeypatch):

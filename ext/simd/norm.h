@@ -110,30 +110,37 @@ static void NAME(moments)(
 }
 
 static inline void NAME(normalize_rows)(
-    const REAL *RESTRICT x, REAL *RESTRICT y, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
-    const REAL *RESTRICT mean, const REAL *RESTRICT scale, const REAL *RESTRICT shift, const int relu)
+    const REAL *RESTRICT x, const REAL *RESTRICT added, REAL *RESTRICT y, ptrdiff_t rows, ptrdiff_t width,
+    ptrdiff_t stride, const REAL *RESTRICT mean, const REAL *RESTRICT scale, const REAL *RESTRICT shift, const int relu)
 {
     for (ptrdiff_t r = 0; r < rows; r++, x += stride, y += stride) {
-        if (shift)
+        if (added) {
+            for (ptrdiff_t c = 0; c < width; c++)
+                y[c] = ((x[c] - mean[c]) * scale[c] + shift[c]) + added[c];
+            added += stride;
+        } else if (shift) {
             for (ptrdiff_t c = 0; c < width; c++)
                 y[c] = (x[c] - mean[c]) * scale[c] + shift[c];
-        else
+        } else {
             for (ptrdiff_t c = 0; c < width; c++)
                 y[c] = (x[c] - mean[c]) * scale[c];
+        }
         if (relu)
             for (ptrdiff_t c = 0; c < width; c++)
                 y[c] = y[c] <= 0 ? 0 : y[c];
     }
 }
 
-/* y = (x - mean) scale + shift by column, or with `relu` its positive part; shift may be NULL */
+/* y = (x - mean) scale + shift by column, plus `added`, or with `relu` its positive part. Without shift, which may be
+ * NULL, nothing is added: product and sum would be rounded at once.
+ */
 static void NAME(normalize)(
-    const REAL *x, REAL *y, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean,
+    const REAL *x, const REAL *added, REAL *y, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean,
     const REAL *scale, const REAL *shift, int relu)
 {
     ptrdiff_t fold = NAME(fold)(width, stride);
     if (fold == 1) {
-        NAME(normalize_rows)(x, y, rows, width, stride, mean, scale, shift, relu);
+        NAME(normalize_rows)(x, added, y, rows, width, stride, mean, scale, shift, relu);
         return;
     }
     REAL means[WIDE], scales[WIDE], shifts[WIDE];
@@ -142,118 +149,128 @@ static void NAME(normalize)(
     if (shift)
         NAME(spread)(shift, width, fold, shifts);
     ptrdiff_t whole = rows / fold, wide = width * fold, left = (rows - whole * fold) * width;
-    NAME(normalize_rows)(x, y, whole, wide, wide, means, scales, shift ? shifts : NULL, relu);
-    x += whole * wide, y += whole * wide;
-    NAME(normalize_rows)(x, y, 1, left, left, means, scales, shift ? shifts : NULL, relu);
+    NAME(normalize_rows)(x, added, y, whole, wide, wide, means, scales, shift ? shifts : NULL, relu);
+    x += whole * wide, y += whole * wide, added = added ? added + whole * wide : NULL;
+    NAME(normalize_rows)(x, added, y, 1, left, left, means, scales, shift ? shifts : NULL, relu);
 }
 
-/* sum[c] += gy, dot[c] += gy (x - mean); with `masked` gy counts where y is positive (or NaN) */
+/* gy, or with `masked` 0 where the result of normalize, worked out again from d = x - mean, is not positive. NaN counts
+ * as positive.
+ */
+#define MASKED(gy, d, c) (masked && (d) * scale[c] + shift[c] <= 0 ? 0 : (gy))
+
+/* sum[c] += g, dot[c] += g (x - mean) with g = MASKED(gy) */
 static inline void NAME(add_dots)(
-    const REAL *RESTRICT gy, const REAL *RESTRICT y, const REAL *RESTRICT x, ptrdiff_t rows, ptrdiff_t width,
-    ptrdiff_t stride, const REAL *RESTRICT mean, double *RESTRICT sum, double *RESTRICT dot, const int masked)
+    const REAL *RESTRICT gy, const REAL *RESTRICT x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
+    const REAL *RESTRICT mean, const REAL *RESTRICT scale, const REAL *RESTRICT shift, double *RESTRICT sum,
+    double *RESTRICT dot, const int masked)
 {
     ptrdiff_t r = 0;
     for (; r + 4 <= rows; r += 4, x += 4 * stride, gy += 4 * stride) {
         for (ptrdiff_t c = 0; c < width; c++) {
             const ptrdiff_t c1 = stride + c, c2 = 2 * stride + c, c3 = 3 * stride + c;
-            const REAL g0 = masked && y[c] <= 0 ? 0 : gy[c], g1 = masked && y[c1] <= 0 ? 0 : gy[c1];
-            const REAL g2 = masked && y[c2] <= 0 ? 0 : gy[c2], g3 = masked && y[c3] <= 0 ? 0 : gy[c3];
-            const REAL m = mean[c];
+            const REAL m = mean[c], d0 = x[c] - m, d1 = x[c1] - m, d2 = x[c2] - m, d3 = x[c3] - m;
+            const REAL g0 = MASKED(gy[c], d0, c), g1 = MASKED(gy[c1], d1, c);
+            const REAL g2 = MASKED(gy[c2], d2, c), g3 = MASKED(gy[c3], d3, c);
             sum[c] += (g0 + g1) + (g2 + g3);
-            dot[c] += (g0 * (x[c] - m) + g1 * (x[c1] - m)) + (g2 * (x[c2] - m) + g3 * (x[c3] - m));
+            dot[c] += (g0 * d0 + g1 * d1) + (g2 * d2 + g3 * d3);
         }
-        if (masked)
-            y += 4 * stride;
     }
     for (; r < rows; r++, x += stride, gy += stride) {
         for (ptrdiff_t c = 0; c < width; c++) {
-            REAL g = masked && y[c] <= 0 ? 0 : gy[c];
+            const REAL d = x[c] - mean[c], g = MASKED(gy[c], d, c);
             sum[c] += g;
-            dot[c] += (double)g * (x[c] - mean[c]);
+            dot[c] += (double)g * d;
         }
-        if (masked)
-            y += stride;
     }
 }
 
 static void NAME(add_dots_of)(
-    const REAL *gy, const REAL *y, const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
-    const REAL *mean, double *sum, double *dot)
+    const REAL *gy, const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean,
+    const REAL *scale, const REAL *shift, double *sum, double *dot)
 {
-    if (y)
-        NAME(add_dots)(gy, y, x, rows, width, stride, mean, sum, dot, 1);
+    if (shift)
+        NAME(add_dots)(gy, x, rows, width, stride, mean, scale, shift, sum, dot, 1);
     else
-        NAME(add_dots)(gy, NULL, x, rows, width, stride, mean, sum, dot, 0);
+        NAME(add_dots)(gy, x, rows, width, stride, mean, NULL, NULL, sum, dot, 0);
 }
 
-/* Of each column of a tile: the sum of gy, and the sum of gy (x - mean), where y, if it is given, is positive. */
+/* Of each column of a tile: the sum of gy, and the sum of gy (x - mean). With scale and shift gy is behind a ReLU, and
+ * counts where (x - mean) scale + shift is positive.
+ */
 static void NAME(dots)(
-    const REAL *gy, const REAL *y, const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
-    const REAL *mean, double *sum, double *dot)
+    const REAL *gy, const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean,
+    const REAL *scale, const REAL *shift, double *sum, double *dot)
 {
     ptrdiff_t fold = NAME(fold)(width, stride);
     if (fold == 1) {
         for (ptrdiff_t c = 0; c < width; c++)
             sum[c] = dot[c] = 0;
-        NAME(add_dots_of)(gy, y, x, rows, width, stride, mean, sum, dot);
+        NAME(add_dots_of)(gy, x, rows, width, stride, mean, scale, shift, sum, dot);
         return;
     }
     double sums[WIDE] = {0}, dots[WIDE] = {0};
-    REAL means[WIDE];
+    REAL means[WIDE], scales[WIDE], shifts[WIDE];
     NAME(spread)(mean, width, fold, means);
+    if (shift) {
+        NAME(spread)(scale, width, fold, scales);
+        NAME(spread)(shift, width, fold, shifts);
+        scale = scales, shift = shifts;
+    }
     ptrdiff_t whole = rows / fold, wide = width * fold, left = (rows - whole * fold) * width;
     ptrdiff_t done = whole * wide;
-    NAME(add_dots_of)(gy, y, x, whole, wide, wide, means, sums, dots);
-    NAME(add_dots_of)(gy + done, y ? y + done : NULL, x + done, 1, left, left, means, sums, dots);
+    NAME(add_dots_of)(gy, x, whole, wide, wide, means, scale, shift, sums, dots);
+    NAME(add_dots_of)(gy + done, x + done, 1, left, left, means, scale, shift, sums, dots);
     NAME(gather)(sums, width, fold, sum);
     NAME(gather)(dots, width, fold, dot);
 }
 
 static inline void NAME(gradient_rows)(
-    const REAL *RESTRICT gy, const REAL *RESTRICT y, const REAL *RESTRICT x, REAL *RESTRICT gx, ptrdiff_t rows,
-    ptrdiff_t width, ptrdiff_t stride, const REAL *RESTRICT mean, const REAL *RESTRICT scale,
+    const REAL *RESTRICT gy, const REAL *RESTRICT x, REAL *RESTRICT gx, ptrdiff_t rows, ptrdiff_t width,
+    ptrdiff_t stride, const REAL *RESTRICT mean, const REAL *RESTRICT scale, const REAL *RESTRICT shift,
     const REAL *RESTRICT slope, const REAL *RESTRICT offset, const int masked)
 {
-    for (ptrdiff_t r = 0; r < rows; r++, x += stride, gy += stride, gx += stride) {
+    for (ptrdiff_t r = 0; r < rows; r++, x += stride, gy += stride, gx += stride)
         for (ptrdiff_t c = 0; c < width; c++) {
-            REAL g = masked && y[c] <= 0 ? 0 : gy[c];
-            gx[c] = scale[c] * ((x[c] - mean[c]) * slope[c] + g + offset[c]);
+            const REAL d = x[c] - mean[c], g = MASKED(gy[c], d, c);
+            gx[c] = scale[c] * (d * slope[c] + g + offset[c]);
         }
-        if (masked)
-            y += stride;
-    }
 }
+#undef MASKED
 
 static void NAME(gradient_rows_of)(
-    const REAL *gy, const REAL *y, const REAL *x, REAL *gx, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
-    const REAL *mean, const REAL *scale, const REAL *slope, const REAL *offset)
+    const REAL *gy, const REAL *x, REAL *gx, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean,
+    const REAL *scale, const REAL *shift, const REAL *slope, const REAL *offset)
 {
-    if (y)
-        NAME(gradient_rows)(gy, y, x, gx, rows, width, stride, mean, scale, slope, offset, 1);
+    if (shift)
+        NAME(gradient_rows)(gy, x, gx, rows, width, stride, mean, scale, shift, slope, offset, 1);
     else
-        NAME(gradient_rows)(gy, NULL, x, gx, rows, width, stride, mean, scale, slope, offset, 0);
+        NAME(gradient_rows)(gy, x, gx, rows, width, stride, mean, scale, NULL, slope, offset, 0);
 }
 
-/* gx = scale (gy + (x - mean) slope + offset) by column, with 0 for gy where y, if it is given, is not positive */
+/* gx = scale (gy + (x - mean) slope + offset) by column; with shift, gy is behind a ReLU as in `dots` */
 static void NAME(gradient)(
-    const REAL *gy, const REAL *y, const REAL *x, REAL *gx, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
-    const REAL *mean, const REAL *scale, const REAL *slope, const REAL *offset)
+    const REAL *gy, const REAL *x, REAL *gx, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean,
+    const REAL *scale, const REAL *shift, const REAL *slope, const REAL *offset)
 {
     ptrdiff_t fold = NAME(fold)(width, stride);
     if (fold == 1) {
-        NAME(gradient_rows_of)(gy, y, x, gx, rows, width, stride, mean, scale, slope, offset);
+        NAME(gradient_rows_of)(gy, x, gx, rows, width, stride, mean, scale, shift, slope, offset);
         return;
     }
-    REAL means[WIDE], scales[WIDE], slopes[WIDE], offsets[WIDE];
+    REAL means[WIDE], scales[WIDE], shifts[WIDE], slopes[WIDE], offsets[WIDE];
+    if (shift) {
+        NAME(spread)(shift, width, fold, shifts);
+        shift = shifts;
+    }
     NAME(spread)(mean, width, fold, means);
     NAME(spread)(scale, width, fold, scales);
     NAME(spread)(slope, width, fold, slopes);
     NAME(spread)(offset, width, fold, offsets);
     ptrdiff_t whole = rows / fold, wide = width * fold, left = (rows - whole * fold) * width;
     ptrdiff_t done = whole * wide;
-    NAME(gradient_rows_of)(gy, y, x, gx, whole, wide, wide, means, scales, slopes, offsets);
-    NAME(gradient_rows_of)(
-        gy + done, y ? y + done : NULL, x + done, gx + done, 1, left, left, means, scales, slopes, offsets);
+    NAME(gradient_rows_of)(gy, x, gx, whole, wide, wide, means, scales, shift, slopes, offsets);
+    NAME(gradient_rows_of)(gy + done, x + done, gx + done, 1, left, left, means, scales, shift, slopes, offsets);
 }
 
 /* Single rows ---------------------------------------------------------------------------------------------------

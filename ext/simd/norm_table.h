@@ -6,14 +6,14 @@
     X(void, moments, \
       (const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, double *sum, double *square)) \
     X(void, normalize, \
-      (const REAL *x, REAL *y, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean, \
-       const REAL *scale, const REAL *shift, int relu)) \
+      (const REAL *x, const REAL *added, REAL *y, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, \
+       const REAL *mean, const REAL *scale, const REAL *shift, int relu)) \
     X(void, dots, \
-      (const REAL *gy, const REAL *y, const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, \
-       const REAL *mean, double *sum, double *dot)) \
+      (const REAL *gy, const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean, \
+       const REAL *scale, const REAL *shift, double *sum, double *dot)) \
     X(void, gradient, \
-      (const REAL *gy, const REAL *y, const REAL *x, REAL *gx, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, \
-       const REAL *mean, const REAL *scale, const REAL *slope, const REAL *offset)) \
+      (const REAL *gy, const REAL *x, REAL *gx, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, \
+       const REAL *mean, const REAL *scale, const REAL *shift, const REAL *slope, const REAL *offset)) \
     X(void, row_norm, \
       (const REAL *x, const REAL *weight, const REAL *bias, REAL *y, ptrdiff_t n, REAL eps, REAL *mean, \
        REAL *var, REAL *rstd)) \

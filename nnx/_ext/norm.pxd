@@ -12,24 +12,24 @@ cdef extern from "table.h" nogil:
             const double *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride, double *sum,
             double *square) noexcept nogil
         void (*normalize_f32)(
-            const float *x, float *y, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride, const float *mean,
-            const float *scale, const float *shift, int relu) noexcept nogil
+            const float *x, const float *added, float *y, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
+            const float *mean, const float *scale, const float *shift, int relu) noexcept nogil
         void (*normalize_f64)(
-            const double *x, double *y, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride, const double *mean,
-            const double *scale, const double *shift, int relu) noexcept nogil
+            const double *x, const double *added, double *y, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
+            const double *mean, const double *scale, const double *shift, int relu) noexcept nogil
         void (*dots_f32)(
-            const float *gy, const float *y, const float *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
-            const float *mean, double *sum, double *dot) noexcept nogil
+            const float *gy, const float *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride, const float *mean,
+            const float *scale, const float *shift, double *sum, double *dot) noexcept nogil
         void (*dots_f64)(
-            const double *gy, const double *y, const double *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
-            const double *mean, double *sum, double *dot) noexcept nogil
+            const double *gy, const double *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride, const double *mean,
+            const double *scale, const double *shift, double *sum, double *dot) noexcept nogil
         void (*gradient_f32)(
-            const float *gy, const float *y, const float *x, float *gx, Py_ssize_t rows, Py_ssize_t width,
-            Py_ssize_t stride, const float *mean, const float *scale, const float *slope,
+            const float *gy, const float *x, float *gx, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
+            const float *mean, const float *scale, const float *shift, const float *slope,
             const float *offset) noexcept nogil
         void (*gradient_f64)(
-            const double *gy, const double *y, const double *x, double *gx, Py_ssize_t rows, Py_ssize_t width,
-            Py_ssize_t stride, const double *mean, const double *scale, const double *slope,
+            const double *gy, const double *x, double *gx, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t stride,
+            const double *mean, const double *scale, const double *shift, const double *slope,
             const double *offset) noexcept nogil
         void (*row_norm_f32)(
             const float *x, const float *weight, const float *bias, float *y, Py_ssize_t n, float eps, float *mean,

@@ -2,7 +2,9 @@ from numpy import ndarray
 
 REACH: int
 
-def moments(x: ndarray, mean: ndarray, var: ndarray, num_threads: int) -> None: ...
+def moments(
+    x: ndarray, mean: ndarray, var: ndarray, num_threads: int, rstd: ndarray | None = None, eps: float = 0
+) -> None: ...
 def normalize(
     x: ndarray,
     y: ndarray,
@@ -14,6 +16,7 @@ def normalize(
     eps: float,
     relu: bool,
     num_threads: int,
+    added: ndarray | None = None,
 ) -> None: ...
 def normalize_backward(
     gy: ndarray,
@@ -26,7 +29,8 @@ def normalize_backward(
     gb: ndarray | None,
     from_batch: bool,
     num_threads: int,
-    y: ndarray | None = None,
+    relu: bool = False,
+    bias: ndarray | None = None,
 ) -> None: ...
 def row_norm(
     x: ndarray,

@@ -7,7 +7,7 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from nnx._device import as_array, device_of, is_device_array, load_cupy, names_d
 from nnx._device import parse as parse_device
 from nnx.autograd import engine
 from nnx.autograd.engine import Node
+from nnx.backends.base.later import Later
 
 _DLPACK_HOST, _DLPACK_CUDA = (1, 3), (2, 13)  # plain and pinned or managed memory
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -27,13 +28,16 @@ class Tensor:
 
     Attributes: `data` (the array), `grad` (an array of the same shape, or None), `requires_grad`.
 
+    The result of an operation belongs to the tape until backward has run: writing to its `data` before that makes
+    gradients, or what is computed from it later, wrong. (PyTorch raises an error there.)
+
     >>> x = Tensor(np.array([1.0, 2.0]), requires_grad=True)
     >>> (x * x).sum().backward()
     >>> x.grad
     array([2., 4.])
     """
 
-    __slots__ = ("__weakref__", "_node", "_own_grad", "data", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_later", "_node", "_own_grad", "data", "grad", "requires_grad")
 
     __array_ufunc__ = None  # ndarray + Tensor must reach Tensor.__radd__, or the gradient is lost
     __hash__ = object.__hash__
@@ -51,6 +55,17 @@ class Tensor:
         self.grad = None
         self._node: Node | None = None
         self._own_grad = None
+        self._later: Later | None = None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Compute `data` where it was left for later."""
+            if name != "data" or self._later is None:
+                return object.__getattribute__(self, name)  # another thread has just done it, or an AttributeError
+            self.data = array = self._later.array()
+            self._later = None
+            return array
 
     # -- facts ---------------------------------------------------------------------------------
 
@@ -513,7 +528,7 @@ def _wrap(array: Any) -> Tensor:
     t = Tensor.__new__(Tensor)
     t.data = array
     t.requires_grad = False
-    t.grad = t._node = t._own_grad = None
+    t.grad = t._node = t._own_grad = t._later = None
     return t
 
 
@@ -587,6 +602,28 @@ def record(y: Any, grad: Callable[..., tuple], inputs: tuple, *saved: Any) -> Te
         t._node = Node(grad, parents, needs, saved, t.data)
         t.requires_grad = True
     return t
+
+
+def record_later(later: Later, grad: Callable[..., tuple], inputs: tuple, *saved: Any) -> Tensor:
+    """`record` for a result that is not there yet; there is an input that needs a gradient."""
+    t = record(later, grad, inputs, *saved)
+    del t.data
+    t._later = later
+    return t
+
+
+_data_of = vars(Tensor)["data"].__get__  # without Tensor.__getattr__
+
+
+def later_of(x: Any) -> Later | None:
+    """What computes the data of `x`, if x is a Tensor without data so far."""
+    if not isinstance(x, Tensor) or x._later is None:
+        return None
+    try:
+        _data_of(x)
+    except AttributeError:
+        return x._later
+    return None
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:

@@ -14,9 +14,18 @@ from typing import Any
 import numpy as np
 
 from nnx._device import as_array, is_device_array, same_device
-from nnx.autograd._tensor import Tensor, _wrap, as_tensor, record, unbroadcast
-from nnx.autograd.engine import LARGE_SUM, relu_gradient
+from nnx.autograd._tensor import (
+    Tensor,
+    _wrap,
+    as_tensor,
+    later_of,
+    record,
+    record_later,
+    unbroadcast,
+)
+from nnx.autograd.engine import LARGE_SUM, fresh, made_fresh, relu_gradient
 from nnx.backends import backend_of
+from nnx.backends.base.later import Later
 
 _NUMBERS = (builtins.bool, int, float)
 
@@ -60,6 +69,13 @@ def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
     """``input + alpha * other``, with broadcasting."""
     if alpha != 1:
         other = _scaled(other, alpha)
+    later, rest = later_of(input), other
+    if later is None:
+        later, rest = later_of(other), input
+    if later is not None:
+        total = _add_later(later, rest)
+        if total is not None:
+            return record_later(total, _add_grad, (input, other), total.shape, total.shape)
     a, b, ta, tb = _operands(input, other)
     shape = _shape(a)
     same = shape == _shape(b) and math.prod(shape) >= LARGE_SUM
@@ -67,6 +83,15 @@ def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
     return record(y, _add_grad, (ta, tb), shape, _shape(b))
 
 
+def _add_later(later: Later, other: Any) -> Later | None:
+    """The sum, for later: where `other` is a Tensor of the same kind that nobody writes to."""
+    if not isinstance(other, Tensor) or not made_fresh(other):
+        return None
+    array = other.data
+    return later.plus(array) if array.shape == later.shape and array.dtype == later.dtype else None
+
+
+@fresh
 def _add_grad(needs, gy, a_shape, b_shape):
     return (
         unbroadcast(gy, a_shape) if needs[0] else None,
@@ -279,13 +304,18 @@ def _cos_grad(needs, gy, x):
 def relu(input: Any) -> Tensor:
     """``max(0, x)``, NaN kept; the slope at 0 is 0."""
     x = as_tensor(input)
+    later = later_of(x)
+    if later is not None:
+        y = later.array(relu=True)
+        return record(y, _relu_grad, (x,), backend_of(y), y, True)
     be = backend_of(x.data)
     y = be.relu(x.data)
-    return record(y, _relu_grad, (x,), be, y)
+    return record(y, _relu_grad, (x,), be, y, False)
 
 
+@fresh
 @relu_gradient
-def _relu_grad(needs, gy, be, y):
+def _relu_grad(needs, gy, be, y, whole):
     return (be.relu_backward(gy, y),)
 
 

@@ -68,18 +68,38 @@ class Node:
         return self.grad.__name__.strip("_").removesuffix("_grad")
 
 
+_fresh: set[Callable[..., tuple]] = set()
+
+
+def fresh(grad: Callable[..., tuple]) -> Callable[..., tuple]:
+    """Mark the gradient function of an operation whose result always lies in memory of its own: never a view.
+
+    What follows such an operation may be computed later (`nnx.backends.base.later`): nnx never writes to the result.
+    """
+    _fresh.add(grad)
+    return grad
+
+
+def made_fresh(t: Any) -> bool:
+    """Whether Tensor `t` is the result of such an operation, and operations are recorded."""
+    return mode.enabled and t._node is not None and t._node.grad in _fresh
+
+
 _relu_grads: set[Callable[..., tuple]] = set()
 _behind_relu: dict[Callable[..., tuple], Callable[..., tuple]] = {}
 
 
 def relu_gradient(grad: Callable[..., tuple]) -> Callable[..., tuple]:
-    """Mark a gradient function ``grad(needs, gy, be, y)`` as that of a ReLU with output y."""
+    """Mark a gradient function ``grad(needs, gy, be, y, whole)`` as that of a ReLU with output y.
+
+    whole:  y was computed together with the input (`nnx.backends.base.later`), which alone says where y is 0
+    """
     _relu_grads.add(grad)
     return grad
 
 
 def behind_relu(combined: Callable[..., tuple]) -> Callable[[Callable[..., tuple]], Callable[..., tuple]]:
-    """Say that ``combined(needs, gy, y, *saved)`` is a gradient function and that of the ReLU behind it in one.
+    """Say that ``combined(needs, gy, y, whole, *saved)`` is a gradient function and that of the ReLU behind it in one.
 
     The engine calls it where the ReLU is all that the operation's output went to; the bits are the same.
     """
@@ -94,12 +114,13 @@ def behind_relu(combined: Callable[..., tuple]) -> Callable[[Callable[..., tuple
 class _Masked:
     """The gradient in front of a ReLU, which nobody has computed yet: gy where y is positive."""
 
-    __slots__ = ("backend", "gy", "y")
+    __slots__ = ("backend", "gy", "whole", "y")
 
-    def __init__(self, gy: Any, backend: Any, y: Any) -> None:
+    def __init__(self, gy: Any, backend: Any, y: Any, whole: bool) -> None:
         self.gy = gy
         self.backend = backend
         self.y = y
+        self.whole = whole
 
     def array(self) -> Any:
         return self.backend.relu_backward(self.gy, self.y)
@@ -186,7 +207,7 @@ def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_g
         if type(gy) is _Masked:
             combined = _behind_relu[grad]
             if node.retained is None:
-                results = combined(node.needs, gy.gy, gy.y, *node.saved)
+                results = combined(node.needs, gy.gy, gy.y, gy.whole, *node.saved)
             else:
                 gy = gy.array()
                 _retain(node, gy)

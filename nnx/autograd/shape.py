@@ -11,6 +11,7 @@ import numpy as np
 from nnx import _check
 from nnx._device import as_array, device_of, is_device_array, move, same_device
 from nnx.autograd._tensor import Tensor, _strip, as_tensor, record, unbroadcast
+from nnx.autograd.engine import fresh
 from nnx.backends import backend_of
 
 
@@ -254,6 +255,7 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     return record(y, _cat_grad, parts, axis, tuple(p.shape[axis] for p in parts))
 
 
+@fresh
 def _cat_grad(needs, gy, axis, sizes):
     grads, start = [], 0
     for need, n in zip(needs, sizes, strict=True):

@@ -8,6 +8,7 @@ from typing import Any
 from nnx import _check
 from nnx._device import same_device
 from nnx.autograd import Tensor, record
+from nnx.autograd.engine import fresh
 from nnx.autograd.shape import squeeze, unsqueeze
 from nnx.backends import backend_of
 from nnx.backends.base.conv import output_sizes
@@ -146,10 +147,12 @@ def _conv_geometry(
     return one, stride, pairs, dilation, groups
 
 
+@fresh
 def _conv_relu_grad(needs, gy, y, be, x, w, stride, padding, dilation, groups):
     return _conv_grad(needs, be.relu_backward(gy, y), be, x, w, stride, padding, dilation, groups)
 
 
+@fresh
 def _conv_grad(needs, gy, be, x, w, stride, padding, dilation, groups):
     gx = gw = gb = None
     if needs[0]:

@@ -10,7 +10,8 @@ import numpy as np
 from nnx import _check
 from nnx._device import is_writeable, same_device
 from nnx.autograd import Tensor, as_tensor, is_grad_enabled, record
-from nnx.autograd.engine import behind_relu
+from nnx.autograd._tensor import record_later
+from nnx.autograd.engine import LARGE_SUM, behind_relu, fresh, made_fresh
 from nnx.backends import backend_of
 
 __all__ = [
@@ -81,6 +82,7 @@ def batch_norm_as(
     w_data = None if w is None else w.data
     b_data = None if b is None else b.data
     be = backend_of(x.data)
+    y: Any = None
     if not training:
         _both(owner, mean, var)
         # backward needs them as they are now, and a training step may move them before it
@@ -89,28 +91,39 @@ def batch_norm_as(
         y = be.batch_norm_infer(x.data, mean, var, w_data, b_data, eps, relu)
         saved = be, x.data, mean, var, w_data, eps
         if relu:
-            return record(y, _batch_norm_infer_relu_grad, (x, w, b), y, *saved)
+            return record(y, _batch_norm_infer_relu_grad, (x, w, b), y, True, *saved)
         return record(y, _batch_norm_infer_grad, (x, w, b), *saved)
     count = _values_per_channel(owner, x)
-    y, batch_mean, batch_var, rstd = be.batch_norm(x.data, w_data, b_data, eps, relu)
+    if is_grad_enabled():
+        # backward may need them as they are now
+        w_data, b_data = None if w_data is None else w_data.copy(), None if b_data is None else b_data.copy()
+        if not relu and x.size >= LARGE_SUM and made_fresh(x):
+            y = be.batch_norm_later(x.data, w_data, b_data, eps)
+    keep = record if y is None else record_later
+    if y is None:
+        y, batch_mean, batch_var, rstd = be.batch_norm(x.data, w_data, b_data, eps, relu)
+    else:
+        batch_mean, batch_var, rstd = y.mean, y.var, y.rstd
     if x.size:
         _move(mean, batch_mean, momentum)
         _move(var, batch_var * (count / (count - 1)), momentum)
     if relu:
-        return record(y, _batch_norm_relu_grad, (x, w, b), y, be, x.data, w_data, batch_mean, rstd)
-    return record(y, _batch_norm_grad, (x, w, b), be, x.data, w_data, batch_mean, rstd)
+        return record(y, _batch_norm_relu_grad, (x, w, b), y, True, be, x.data, w_data, b_data, batch_mean, rstd)
+    return keep(y, _batch_norm_grad, (x, w, b), be, x.data, w_data, b_data, batch_mean, rstd)
 
 
-def _batch_norm_relu_grad(needs, gy, y, be, x, weight, mean, rstd):
-    return be.batch_norm_backward(gy, x, weight, mean, rstd, needs, y)
+@fresh
+def _batch_norm_relu_grad(needs, gy, y, whole, be, x, weight, bias, mean, rstd):
+    return be.batch_norm_backward(gy, x, weight, mean, rstd, needs, y, bias if whole else None)
 
 
-def _batch_norm_infer_relu_grad(needs, gy, y, be, *saved):
+def _batch_norm_infer_relu_grad(needs, gy, y, whole, be, *saved):
     return _batch_norm_infer_grad(needs, be.relu_backward(gy, y), be, *saved)
 
 
+@fresh
 @behind_relu(_batch_norm_relu_grad)
-def _batch_norm_grad(needs, gy, be, x, weight, mean, rstd):
+def _batch_norm_grad(needs, gy, be, x, weight, bias, mean, rstd):
     return be.batch_norm_backward(gy, x, weight, mean, rstd, needs)
 
 

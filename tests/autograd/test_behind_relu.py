@@ -10,27 +10,37 @@ from nnx import functional as F
 from nnx.autograd import engine
 from nnx.backends import backend_of
 
-SHAPES = [(4, 5, 6, 7), (3, 16, 4, 4), (9, 3), (2, 40, 5), (130, 64, 3, 3)]
+SMALL = [(4, 5, 6, 7), (3, 16, 4, 4), (9, 3), (2, 40, 5)]
+LARGE = [(130, 64, 3, 3), (6000, 3), (20, 30, 40)]  # batch norm is computed together with the ReLU
+both_sizes = pytest.mark.parametrize("shape", [SMALL[0], LARGE[0]], ids=str)
 
 
 def operands(shape, dtype, special=False):
     rng = np.random.default_rng(0)
     x, gy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
-    if special:
-        x.flat[::7] = np.nan
-        gy.flat[3::11] = np.inf
     w, b = (rng.standard_normal(shape[1]).astype(dtype) for _ in range(2))
+    if special:
+        x[::3, 0] = np.nan
+        y = F.batch_norm(x, None, None, w, b, training=True).data
+        gy[:, 1][y[:, 1] < 0] = np.inf  # where it counts nothing
+        gy[::2, 2] = np.inf
     return [nnx.Tensor(a, requires_grad=True) for a in (x, w, b)], gy
 
 
 def normalised(leaves, training=True):
+    """Of the result of an operation, which nobody writes to; of a leaf it would not be left for later."""
     x, w, b = leaves
     mean, var = np.zeros(w.shape, w.dtype), np.ones(w.shape, w.dtype)
-    return F.batch_norm(x, mean, var, w, b, training=training)
+    return F.batch_norm(nnx.cat([x]), mean, var, w, b, training=training)
+
+
+def bits(a):
+    """The bytes of an array; which sign a NaN has depends on the order of operands in the compiled code."""
+    return np.where(np.isnan(a), a.dtype.type(np.nan), a).tobytes()
 
 
 def gradients(leaves):
-    return [leaf.grad.tobytes() for leaf in leaves]
+    return [bits(leaf.grad) for leaf in leaves]
 
 
 @pytest.fixture
@@ -53,30 +63,34 @@ def one_by_one(function, leaves, gy, monkeypatch):
     return result
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", SMALL + LARGE, ids=str)
 @pytest.mark.parametrize("dtype", (np.float32, np.float64))
 @pytest.mark.parametrize("special", (False, True), ids=("finite", "special"))
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_the_same_bits_as_one_by_one(shape, dtype, special, monkeypatch, calls):
     leaves, gy = operands(shape, dtype, special)
     expected = one_by_one(lambda t: F.relu(normalised(t)), leaves, gy, monkeypatch)
-    assert calls, "the comparison computes the ReLU's gradient by itself"
+    assert len(calls) == 1, "the comparison computes the ReLU's gradient by itself"
     calls.clear()
     F.relu(normalised(leaves)).backward(gy)
     assert gradients(leaves) == expected
-    assert not calls, "batch norm did both"
+    if shape in LARGE:
+        assert not calls, "batch norm did both"
 
 
-def test_some_gradients_only(monkeypatch):
+@both_sizes
+def test_some_gradients_only(shape, monkeypatch):
     for kept in range(3):
-        leaves, gy = operands((4, 5, 6, 7), np.float32)
+        leaves, gy = operands(shape, np.float32)
         expected = one_by_one(lambda t: F.relu(normalised(t)), leaves, gy, monkeypatch)
         for i, leaf in enumerate(leaves):
             leaf.requires_grad = i == kept
         F.relu(normalised(leaves)).backward(gy)
-        assert leaves[kept].grad.tobytes() == expected[kept]
+        assert bits(leaves[kept].grad) == expected[kept]
+        assert all(leaf.grad is None for i, leaf in enumerate(leaves) if i != kept)
 
 
+@both_sizes
 @pytest.mark.parametrize(
     "function",
     [
@@ -87,21 +101,21 @@ def test_some_gradients_only(monkeypatch):
         lambda y: F.relu(y).sum() + F.sigmoid(y).sum(),
     ],
 )
-def test_other_branches(function, monkeypatch):
-    leaves, gy = operands((4, 5, 6, 7), np.float32)
+def test_other_branches(function, shape, monkeypatch):
+    leaves, _ = operands(shape, np.float32)
 
     def whole(t):
         return function(normalised(t)).sum()
 
     expected = one_by_one(whole, leaves, None, monkeypatch)
     whole(leaves).backward()
-    for leaf, bits in zip(leaves, expected, strict=True):
-        # two contributions may be added in another order of operations, but of the same numbers
-        assert leaf.grad.tobytes() == bits
+    # two contributions may be added in another order of operations, but of the same numbers
+    assert gradients(leaves) == expected
 
 
-def test_retained_gradients_are_there(monkeypatch):
-    leaves, gy = operands((4, 5, 6, 7), np.float32)
+@both_sizes
+def test_retained_gradients_are_there(shape, monkeypatch):
+    leaves, gy = operands(shape, np.float32)
     expected = one_by_one(lambda t: F.relu(normalised(t)), leaves, gy, monkeypatch)
     y = normalised(leaves)
     y.retain_grad()
@@ -111,8 +125,9 @@ def test_retained_gradients_are_there(monkeypatch):
     assert gradients(leaves) == expected
 
 
-def test_a_second_backward(monkeypatch):
-    leaves, gy = operands((4, 5, 6, 7), np.float32)
+@both_sizes
+def test_a_second_backward(shape):
+    leaves, gy = operands(shape, np.float32)
     z = F.relu(normalised(leaves))
     z.backward(gy, retain_graph=True)
     once = [leaf.grad.copy() for leaf in leaves]
@@ -129,8 +144,9 @@ def test_gradients_are_right():
     nnx.testing.gradcheck(lambda x, w, b: F.relu(F.batch_norm(x, None, None, w, b, training=True)), arrays)
 
 
-def test_in_evaluation_mode(monkeypatch):
-    leaves, gy = operands((4, 5, 6, 7), np.float32)
+@both_sizes
+def test_in_evaluation_mode(shape, monkeypatch):
+    leaves, gy = operands(shape, np.float32)
     expected = one_by_one(lambda t: F.relu(normalised(t, False)), leaves, gy, monkeypatch)
     F.relu(normalised(leaves, False)).backward(gy)
     assert gradients(leaves) == expected

@@ -43,6 +43,11 @@ def guarded(shape, dtype, value=7.0):
     return array, intact
 
 
+def bits(a):
+    """The bytes of an array; which sign a NaN has depends on the order of operands in the compiled code."""
+    return np.where(np.isnan(a), a.dtype.type(np.nan), a).tobytes()
+
+
 def standardised(x, axis):
     exact = x.astype(np.float64)
     mean, var = exact.mean(axis, keepdims=True), exact.var(axis, keepdims=True)
@@ -118,19 +123,42 @@ def test_normalize_backward(level, shape, dtype, from_batch, rng):
 @each_dtype
 @each_matrix
 def test_normalize_backward_behind_a_positive_part(level, shape, dtype, rng):
-    """The same bits as of a gradient that was masked before; NaN lets it pass."""
+    """The same bits as of a gradient that was masked where the result is not positive; NaN lets it pass."""
     rows, columns = shape
-    x, gy, y = rng.standard_normal((3, *shape)).astype(dtype)
-    y[rng.random(shape) < 0.2] = 0
-    y[rng.random(shape) < 0.1] = np.nan
-    mean, w = rng.standard_normal((2, columns)).astype(dtype)
-    rstd = rng.uniform(0.5, 2, columns).astype(dtype)
-    results = []
-    for gradient, positive in ((np.where(y <= 0, 0, gy).astype(dtype), None), (gy, y)):
-        gx, gw, gb = np.full(shape, 7, dtype), np.full(columns, 7, dtype), np.full(columns, 7, dtype)
-        norm.normalize_backward(gradient, x, gx, mean, rstd, w, gw, gb, True, 2, positive)
-        results.append((gx.tobytes(), gw.tobytes(), gb.tobytes()))
-    assert results[0] == results[1]
+    x, gy = rng.standard_normal((2, *shape)).astype(dtype)
+    with_nan = np.where(rng.random(shape) < 0.001, np.nan, x).astype(dtype)
+    mean, w, b = rng.standard_normal((3, columns)).astype(dtype)
+    at_mean = rng.random(shape) < 0.1  # the result is the bias there, in column 0, or 0
+    x[at_mean] = with_nan[at_mean] = mean[0]
+    var, rstd = rng.uniform(0.5, 2, columns).astype(dtype), np.empty(columns, dtype)
+    for values in (x, with_nan):  # a NaN hides what the rest of its column does to gx
+        for bias in (b, None):
+            y = np.empty_like(x)
+            norm.normalize(values, y, mean, var, w, bias, rstd, 0.1, True, 2)
+            if x.size > 50:  # fewer may be of one sign
+                assert (y == 0).any() and (y > 0).any()
+            results = []
+            for gradient, relu in ((np.where(y <= 0, 0, gy).astype(dtype), False), (gy, True)):
+                gx, gw, gb = np.full(shape, 7, dtype), np.full(columns, 7, dtype), np.full(columns, 7, dtype)
+                norm.normalize_backward(gradient, values, gx, mean, rstd, w, gw, gb, True, 2, relu, bias)
+                results.append([bits(a) for a in (gx, gw, gb)])
+            assert results[0] == results[1]
+
+
+@each_dtype
+@each_matrix
+def test_normalize_and_a_sum(level, shape, dtype, rng):
+    """The same bits as one after the other; and moments give the same rstd as normalize."""
+    x, added = rng.standard_normal((2, *shape)).astype(dtype)
+    mean, var, rstd, same, w, b = rng.standard_normal((6, shape[1])).astype(dtype)
+    norm.moments(x, mean, var, 2, rstd, 0.1)
+    for weight, relu in ((w, False), (None, True)):
+        alone, y = np.empty_like(x), np.full(shape, 7, dtype)
+        norm.normalize(x, alone, mean, var, weight, b, same, 0.1, False, 2)
+        np.testing.assert_array_equal(rstd, same)
+        norm.normalize(x, y, mean, var, weight, b, same, 0.1, relu, 2, added)
+        total = alone + added
+        np.testing.assert_array_equal(y, np.maximum(total, 0) if relu else total)
 
 
 @each_dtype
@@ -258,10 +286,15 @@ def frozen(a):
          "normalize_backward: expected gy with 12 elements"),
         (lambda: norm.normalize_backward(X, X, None, V, V, None, np.ones(2), None, True, 1), ValueError,
          "normalize_backward: expected gw with 3 elements"),
-        (lambda: norm.normalize_backward(X, X, X.copy(), V, V, None, None, None, True, 1, X[:2]), ValueError,
-         "normalize_backward: expected y with 12 elements"),
-        (lambda: norm.normalize_backward(X, X, X.copy(), V, V, None, None, None, False, 1, X), ValueError,
-         "normalize_backward: expected y only with from_batch, got it without"),
+        (lambda: norm.normalize_backward(X, X, X.copy(), V, V, None, None, None, True, 1, True, V[:2]), ValueError,
+         "normalize_backward: expected bias with 3 elements"),
+        (lambda: norm.normalize_backward(X, X, X.copy(), V, V, None, None, None, False, 1, True), ValueError,
+         "normalize_backward: expected relu only with from_batch, got it without"),
+        (lambda: norm.normalize(X, X.copy(), V, V, None, V, V, 1e-5, False, 1, X[:2]), ValueError,
+         "normalize: expected added with 12 elements"),
+        (lambda: norm.normalize(X, X.copy(), V, V, None, None, V, 1e-5, False, 1, X), ValueError,
+         "normalize: expected added only with a bias, got it without"),
+        (lambda: norm.moments(X, V, V, 1, V[:2], 1e-5), ValueError, "moments: expected rstd with 3 elements"),
         (lambda: norm.row_norm(X, X, np.ones((3, 3)), None, V, V, V, 1e-5, 1), ValueError,
          r"row_norm: expected weight and bias of shape \(P, 3\) where P divides 4, got \(3, 3\)"),
         (lambda: norm.row_norm(X, X, np.ones((0, 3)), None, V, V, V, 1e-5, 1), ValueError, "where P divides 4"),

@@ -48,6 +48,10 @@ class NormOps:
         y = _normalize(x, mean, rstd, weight, bias)
         return self.relu(y) if relu else y, mean, var, rstd
 
+    def batch_norm_later(self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float) -> Any:
+        """A `Later` that is the result, with mean, var and rstd as attributes; None where that is not offered."""
+        return None
+
     @_quiet
     def batch_norm_backward(
         self,
@@ -58,12 +62,14 @@ class NormOps:
         rstd: np.ndarray,
         needs: tuple[bool, bool, bool],
         y: np.ndarray | None = None,
+        bias: np.ndarray | None = None,
     ) -> Gradients:
         """Gradients of `batch_norm`; with ``z = (x - mean) rstd`` and n values per channel,
 
         ``gb = sum gy,  gw = sum gy z,  gx = weight rstd (gy - gb / n - z gw / n)``.
 
-        With the positive part y of the result, gy is the gradient of that.
+        With the positive part y of the result, gy is the gradient of that. The bias, where it is given too, says that
+        nothing happened to the result before: a backend may work out again where it is positive.
         """
         if y is not None:
             gy = self.relu_backward(gy, y)

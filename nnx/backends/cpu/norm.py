@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
 
 from nnx._ext import norm as _norm
 from nnx._ext.memory import empty_like
+from nnx.backends.base.later import Later
 from nnx.backends.base.norm import Gradients, NormOps
 from nnx.backends.cpu._arrays import (
     channels_last,
@@ -16,6 +18,34 @@ from nnx.backends.cpu._arrays import (
     nhwc,
     threads_for,
 )
+
+
+class LaterNorm(Later):
+    """Batch norm whose statistics are there, and whose result is written together with a sum or a ReLU that follows."""
+
+    __slots__ = ("added", "bias", "eps", "mean", "rstd", "var", "weight", "x")
+
+    def __init__(self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float) -> None:
+        self.x = x = channels_last(x)
+        self.shape = x.shape
+        self.dtype = x.dtype
+        self.weight = _contiguous(weight)
+        self.bias = _contiguous(bias)
+        self.eps = eps
+        self.added: np.ndarray | None = None
+        self.mean, self.var, self.rstd = np.empty((3, x.shape[1]), x.dtype)
+        _norm.moments(nhwc(x), self.mean, self.var, threads_for(x.size, 2), self.rstd, eps)
+
+    def array(self, relu: bool = False) -> np.ndarray:
+        x, added = self.x, None if self.added is None else nhwc(self.added)
+        return _normalized(x, self.mean, self.var, self.weight, self.bias, empty_like(self.rstd), self.eps, relu, added)
+
+    def plus(self, other: np.ndarray) -> LaterNorm | None:
+        if self.added is not None or self.bias is None or not nhwc(other).flags.c_contiguous:
+            return None
+        total = copy(self)
+        total.added = other
+        return total
 
 
 class NormKernels(NormOps):
@@ -35,10 +65,15 @@ class NormKernels(NormOps):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         if not _takes_images(x, weight, bias):
             return super().batch_norm(x, weight, bias, eps, relu)
-        image = nhwc(channels_last(x))
+        x = channels_last(x)
         mean, var, rstd = np.empty((3, x.shape[1]), x.dtype)
-        _norm.moments(image, mean, var, threads_for(x.size, 2))
-        return _normalized(x, image, mean, var, weight, bias, rstd, eps, relu), mean, var, rstd
+        _norm.moments(nhwc(x), mean, var, threads_for(x.size, 2))
+        return _normalized(x, mean, var, weight, bias, rstd, eps, relu), mean, var, rstd
+
+    def batch_norm_later(
+        self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+    ) -> LaterNorm | None:
+        return LaterNorm(x, weight, bias, eps) if _takes_images(x, weight, bias) else None
 
     def batch_norm_backward(
         self,
@@ -49,10 +84,14 @@ class NormKernels(NormOps):
         rstd: np.ndarray,
         needs: tuple[bool, bool, bool],
         y: np.ndarray | None = None,
+        bias: np.ndarray | None = None,
     ) -> Gradients:
-        if not _takes_images(x, gy, weight, mean, rstd, y):
-            return super().batch_norm_backward(gy, x, weight, mean, rstd, needs, y)
-        return _channel_gradients(gy, x, mean, rstd, weight, True, needs, y)
+        if not _takes_images(x, gy, weight, mean, rstd, bias):
+            return super().batch_norm_backward(gy, x, weight, mean, rstd, needs, y, bias)
+        if y is not None and bias is None:
+            gy, y = self.relu_backward(gy, y), None
+        # With a bias, where y is positive is worked out again: that takes less time than reading y.
+        return _channel_gradients(gy, x, mean, rstd, weight, True, needs, y is not None, bias)
 
     def batch_norm_infer(
         self,
@@ -67,8 +106,7 @@ class NormKernels(NormOps):
         if not _takes_images(x, mean, var, weight, bias):
             return super().batch_norm_infer(x, mean, var, weight, bias, eps, relu)
         mean, var = np.ascontiguousarray(mean), np.ascontiguousarray(var)
-        image = nhwc(channels_last(x))
-        return _normalized(x, image, mean, var, weight, bias, empty_like(var), eps, relu)
+        return _normalized(channels_last(x), mean, var, weight, bias, empty_like(var), eps, relu)
 
     def batch_norm_infer_backward(
         self,
@@ -170,7 +208,6 @@ def _contiguous(a: np.ndarray | None) -> Any:
 
 def _normalized(
     x: np.ndarray,
-    image: np.ndarray,
     mean: np.ndarray,
     var: np.ndarray,
     weight: np.ndarray | None,
@@ -178,11 +215,12 @@ def _normalized(
     rstd: np.ndarray,
     eps: float,
     relu: bool,
+    added: np.ndarray | None = None,
 ) -> np.ndarray:
-    """`image` is x as the kernels want it; fills rstd and returns the result in x's shape."""
+    """Fills rstd and returns the result; x is channels-last, `added` the view that kernels take."""
     y = empty_channels_last(x.shape, x.dtype)
     weight, bias = _contiguous(weight), _contiguous(bias)
-    _norm.normalize(image, nhwc(y), mean, var, weight, bias, rstd, eps, relu, threads_for(x.size))
+    _norm.normalize(nhwc(x), nhwc(y), mean, var, weight, bias, rstd, eps, relu, threads_for(x.size), added)
     return y
 
 
@@ -194,7 +232,8 @@ def _channel_gradients(
     weight: np.ndarray | None,
     from_batch: bool,
     needs: tuple[bool, bool, bool],
-    y: np.ndarray | None = None,
+    relu: bool = False,
+    bias: np.ndarray | None = None,
 ) -> Gradients:
     channels = x.shape[1]
     gx = empty_channels_last(x.shape, x.dtype) if needs[0] else None
@@ -211,6 +250,7 @@ def _channel_gradients(
         gb,
         from_batch,
         threads_for(x.size, 3),
-        None if y is None else nhwc(channels_last(y)),
+        relu,
+        _contiguous(bias),
     )
     return gx, gw, gb

@@ -35,10 +35,18 @@ class NormCUDA(NormOps):
         return _normalized(x, mean, rstd, weight, bias, 0, 0.0, relu), mean, var, rstd
 
     def batch_norm_backward(
-        self, gy: Any, x: Any, weight: Any, mean: Any, rstd: Any, needs: tuple[bool, bool, bool], y: Any = None
+        self,
+        gy: Any,
+        x: Any,
+        weight: Any,
+        mean: Any,
+        rstd: Any,
+        needs: tuple[bool, bool, bool],
+        y: Any = None,
+        bias: Any = None,
     ) -> Gradients:
         if not _takes_images(x, gy, weight, mean, rstd, y):
-            return super().batch_norm_backward(gy, x, weight, mean, rstd, needs, y)
+            return super().batch_norm_backward(gy, x, weight, mean, rstd, needs, y, bias)
         return self._channel_gradients(gy, x, y, weight, mean, rstd, None, needs)
 
     def batch_norm_infer(
