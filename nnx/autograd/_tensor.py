@@ -28,8 +28,8 @@ class Tensor:
 
     Attributes: `data` (the array), `grad` (an array of the same shape, or None), `requires_grad`.
 
-    The result of an operation belongs to the tape until backward has run: writing to its `data` before that makes
-    gradients, or what is computed from it later, wrong. (PyTorch raises an error there.)
+    The result of a recorded operation belongs to the tape: writing to its `data` makes gradients wrong, and what is
+    computed from it later too. (PyTorch raises an error in backward.)
 
     >>> x = Tensor(np.array([1.0, 2.0]), requires_grad=True)
     >>> (x * x).sum().backward()
@@ -61,9 +61,10 @@ class Tensor:
 
         def __getattr__(self, name: str) -> Any:
             """Compute `data` where it was left for later."""
-            if name != "data" or self._later is None:
+            later = self._later if name == "data" else None
+            if later is None:
                 return object.__getattribute__(self, name)  # another thread has just done it, or an AttributeError
-            self.data = array = self._later.array()
+            self.data = array = later.array()
             self._later = None
             return array
 
