@@ -45,6 +45,7 @@ class Tensor:
     data: Any
     grad: Any
     requires_grad: bool
+    _later: Later | None  # only of an _Unread Tensor
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         array = _to_array("Tensor", data)
@@ -55,18 +56,6 @@ class Tensor:
         self.grad = None
         self._node: Node | None = None
         self._own_grad = None
-        self._later: Later | None = None
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """Compute `data` where it was left for later."""
-            later = self._later if name == "data" else None
-            if later is None:
-                return object.__getattribute__(self, name)  # another thread has just done it, or an AttributeError
-            self.data = array = later.array()
-            self._later = None
-            return array
 
     # -- facts ---------------------------------------------------------------------------------
 
@@ -529,7 +518,7 @@ def _wrap(array: Any) -> Tensor:
     t = Tensor.__new__(Tensor)
     t.data = array
     t.requires_grad = False
-    t.grad = t._node = t._own_grad = t._later = None
+    t.grad = t._node = t._own_grad = None
     return t
 
 
@@ -605,20 +594,44 @@ def record(y: Any, grad: Callable[..., tuple], inputs: tuple, *saved: Any) -> Te
     return t
 
 
+class _Unread(Tensor):
+    """A Tensor without `data` so far, which becomes an ordinary one when somebody reads it.
+
+    A class of its own, since the attributes of a class with ``__getattr__`` take longer to read.
+    """
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            later = self._later if name == "data" else None
+            if later is None:
+                return object.__getattribute__(self, name)  # another thread has just done it, or an AttributeError
+            self.data = array = later.array()
+            self.__class__ = Tensor
+            self._later = None
+            return array
+
+
+_Unread.__name__ = _Unread.__qualname__ = "Tensor"  # for messages
+
+
 def record_later(later: Later, grad: Callable[..., tuple], inputs: tuple, *saved: Any) -> Tensor:
     """`record` for a result that is not there yet; there is an input that needs a gradient."""
     t = record(later, grad, inputs, *saved)
-    del t.data
+    t.__class__ = _Unread
     t._later = later
+    del t.data
     return t
 
 
-_data_of = vars(Tensor)["data"].__get__  # without Tensor.__getattr__
+_data_of = vars(Tensor)["data"].__get__  # without _Unread.__getattr__
 
 
 def later_of(x: Any) -> Later | None:
     """What computes the data of `x`, if x is a Tensor without data so far."""
-    if not isinstance(x, Tensor) or x._later is None:
+    if type(x) is not _Unread:
         return None
     try:
         _data_of(x)
