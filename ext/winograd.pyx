@@ -44,8 +44,8 @@ cdef extern from "table.h" nogil:
         void (*winograd_input_f32)(const nnx_tiles *x, const float *data, Py_ssize_t first, Py_ssize_t tiles, float *V,
                                    Py_ssize_t ld, Py_ssize_t step) noexcept nogil
         void (*winograd_products_f32)(Py_ssize_t tiles, Py_ssize_t C, Py_ssize_t c_row, Py_ssize_t f_row,
-                                      const float *V, Py_ssize_t v_step, const float *packed, Py_ssize_t panel,
-                                      Py_ssize_t u_step, float *M, Py_ssize_t m_step) noexcept nogil
+                                      const float *V, Py_ssize_t v_step, const float *packed, Py_ssize_t u_step,
+                                      float *M, Py_ssize_t m_step) noexcept nogil
         void (*winograd_output_f32)(const nnx_tiles *y, float *data, const float *bias, int relu, Py_ssize_t first,
                                     Py_ssize_t tiles, const float *M, Py_ssize_t ld, Py_ssize_t step) noexcept nogil
         void (*winograd_gradient_f32)(const nnx_tiles *gy, const float *data, const float *zeros, Py_ssize_t first,
@@ -192,7 +192,7 @@ cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t s
                     V = buffer + thread * scratch
                     M = V + 36 * v_step
                     winograd.winograd_input_f32(&source, <float *> X.data, first, count, V, c_row, v_step)
-                    winograd.winograd_products_f32(count, C, c_row, f_row, V, v_step, packed, panel, u_step, M, m_step)
+                    winograd.winograd_products_f32(count, C, c_row, f_row, V, v_step, packed, u_step, M, m_step)
                     winograd.winograd_output_f32(&target, <float *> Y.data, bias, relu, first, count, M, f_row, m_step)
                     b = next_of(&shares, thread)
     finally:

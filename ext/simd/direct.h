@@ -491,22 +491,14 @@ static void NAME(direct_add)(const struct nnx_taps *d, const REAL *gy, ptrdiff_t
 static void NAME(direct_scatter)(const struct nnx_taps *d, const REAL *columns, ptrdiff_t padded, REAL *x)
 {
     const ptrdiff_t whole = d->length / VLEN * VLEN;
-#if defined(__GNUC__)
-    NAME(mask) tail;
-    for (int j = 0; j < VLEN; j++)
-        tail[j] = whole + j < d->length ? -1 : 0;
-#endif
+    const NAME(mask) tail = NAME(first_lanes)(d->length - whole);
     for (ptrdiff_t j = 0; j < d->columns; j++, x += d->pixel_step)
         for (ptrdiff_t run = 0; run < d->runs; run++, columns += padded) {
             REAL *to = x + d->offset[run];
             for (ptrdiff_t l = 0; l < whole; l += VLEN)
                 STORE(to + l, LOAD(to + l) + LOAD(columns + l));
-#if defined(__GNUC__)
-            if (whole < padded) {
-                const NAME(vec) rest = (NAME(vec))((NAME(mask))LOAD(columns + whole) & tail);
-                STORE(to + whole, LOAD(to + whole) + rest);
-            }
-#endif
+            if (whole < padded)
+                STORE(to + whole, LOAD(to + whole) + NAME(keep)(LOAD(columns + whole), tail));
         }
 }
 

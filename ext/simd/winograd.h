@@ -242,17 +242,17 @@ INLINE void NAME(six_products)(const int vectors, ptrdiff_t depth, const REAL *A
     }
 }
 
-/* M[k] = V[k] U[k] for so few tiles that V and M stay in the first-level cache. Rows are computed up to a multiple of 6. */
+/* M[k] = V[k] U[k] for so few tiles that V and M stay in the first-level cache. Rows are computed up to a multiple of 6.
+ * Panels of `packed` are one vector wide where there is only one, two otherwise. */
 static void NAME(winograd_products)(ptrdiff_t tiles, ptrdiff_t C, ptrdiff_t c_row, ptrdiff_t f_row, const REAL *V,
-                                    ptrdiff_t v_step, const REAL *packed, ptrdiff_t panel, ptrdiff_t u_step, REAL *M,
-                                    ptrdiff_t m_step)
+                                    ptrdiff_t v_step, const REAL *packed, ptrdiff_t u_step, REAL *M, ptrdiff_t m_step)
 {
     for (int k = 0; k < 36; k++, V += v_step, M += m_step, packed += u_step)
         for (ptrdiff_t f = 0; f < f_row; f += 2 * VLEN)
             for (ptrdiff_t t = 0; t < tiles; t += 6) {
                 const REAL *a = V + t * c_row, *b = packed + f * C;
                 REAL *out = M + t * f_row + f;
-                if (panel == VLEN)
+                if (f_row == VLEN)
                     NAME(six_products)(1, C, a, c_row, b, VLEN, out, f_row);
                 else if (f_row - f > VLEN)
                     NAME(six_products)(2, C, a, c_row, b, 2 * VLEN, out, f_row);

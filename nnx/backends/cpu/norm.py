@@ -9,7 +9,6 @@ import numpy as np
 
 from nnx._ext import norm as _norm
 from nnx._ext.memory import empty_like
-from nnx.backends.base.later import Later
 from nnx.backends.base.norm import Gradients, NormOps
 from nnx.backends.cpu._arrays import (
     channels_last,
@@ -20,10 +19,11 @@ from nnx.backends.cpu._arrays import (
 )
 
 
-class LaterNorm(Later):
-    """Batch norm whose statistics are there, and whose result is written together with a sum or a ReLU that follows."""
+class LaterNorm:
+    """Batch norm whose statistics are there, and whose result is written together with a sum or a ReLU that follows
+    (`nnx.backends.base.later`)."""
 
-    __slots__ = ("added", "bias", "eps", "mean", "rstd", "var", "weight", "x")
+    __slots__ = ("added", "bias", "dtype", "eps", "mean", "rstd", "shape", "var", "weight", "x")
 
     def __init__(self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float) -> None:
         self.x = x = channels_last(x)
