@@ -156,7 +156,7 @@ class BuildExt(build_ext):
             common = ["-O3", "-g0", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
             self.kernel_flags = ["-ffp-contract=fast", "-Wall", "-Wno-unused-function"]
             if DEBUG or SANITIZE:
-                common[:2] = ["-O1", "-g", "-fno-omit-frame-pointer"]
+                common[:2] = ["-O1", "-g1" if SANITIZE else "-g", "-fno-omit-frame-pointer"]
             if DEBUG:
                 common, self.macros = [*common, "-UNDEBUG"], []
             common = [flag for flag in common if self.compiles([flag])]

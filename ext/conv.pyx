@@ -199,9 +199,9 @@ cdef inline Py_ssize_t _position(const nnx_view *v, const Py_ssize_t *scatter, P
 # -- a product of a gathered matrix and packed weights ----------------------------------------------
 
 cdef int _columns_times(const nnx_view *v, Py_ssize_t images, const real *x, const real *packed, Py_ssize_t columns,
-                        const real *bias, real *y, Py_ssize_t row_stride, const Py_ssize_t *scatter,
+                        const real *bias, bint relu, real *y, Py_ssize_t row_stride, const Py_ssize_t *scatter,
                         int num_threads) except -1:
-    """y[row] = columns[row] . weights + bias, for all rows of the view.
+    """y[row] = columns[row] . weights + bias, or with `relu` its positive part, for all rows of the view.
 
     scatter: NULL where row r is y + r * row_stride; else {image, d, h, w}, the strides of the positions of y.
     """
@@ -248,10 +248,10 @@ cdef int _columns_times(const nnx_view *v, Py_ssize_t images, const real *x, con
                 out = y + first * row_stride if scatter == NULL else mine + (0 if direct else tile * K)
                 if real is float:
                     gemm.gemm_f32(count, columns, K, a, lda, 1, packed, K, out,
-                                  row_stride if scatter == NULL else columns, 1, 0, bias, NULL)
+                                  row_stride if scatter == NULL else columns, 1, 0, bias, NULL, relu)
                 else:
                     gemm.gemm_f64(count, columns, K, a, lda, 1, packed, K, out,
-                                  row_stride if scatter == NULL else columns, 1, 0, bias, NULL)
+                                  row_stride if scatter == NULL else columns, 1, 0, bias, NULL, relu)
                 if scatter != NULL:
                     for r in range(count):
                         memcpy(y + _position(v, scatter, first + r), out + r * columns, columns * sizeof(real))
@@ -260,8 +260,8 @@ cdef int _columns_times(const nnx_view *v, Py_ssize_t images, const real *x, con
     return 0
 
 
-cdef int _depthwise(const nnx_view *v, Py_ssize_t images, const real *x, const real *w, const real *bias, real *y,
-                    const Py_ssize_t *scatter, int num_threads) except -1:
+cdef int _depthwise(const nnx_view *v, Py_ssize_t images, const real *x, const real *w, const real *bias, bint relu,
+                    real *y, const Py_ssize_t *scatter, int num_threads) except -1:
     """The same for one filter per channel; w is (taps, channels)."""
     cdef Shares shares
     cdef int thread
@@ -282,9 +282,9 @@ cdef int _depthwise(const nnx_view *v, Py_ssize_t images, const real *x, const r
                 count = min(tile, rows - first)
                 out = y + first * C if scatter == NULL else buffer + thread * tile * C
                 if real is float:
-                    conv.depthwise_f32(v, x, first, count, w, bias, out)
+                    conv.depthwise_f32(v, x, first, count, w, bias, relu, out)
                 else:
-                    conv.depthwise_f64(v, x, first, count, w, bias, out)
+                    conv.depthwise_f64(v, x, first, count, w, bias, relu, out)
                 if scatter != NULL:
                     for r in range(count):
                         memcpy(y + _position(v, scatter, first + r), out + r * C, C * sizeof(real))
@@ -296,8 +296,8 @@ cdef int _depthwise(const nnx_view *v, Py_ssize_t images, const real *x, const r
 # -- forward ----------------------------------------------------------------------------------------
 
 def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stride, tuple padding, tuple dilation,
-            Py_ssize_t groups, int num_threads):
-    """y = x * w + bias (cross-correlation).
+            Py_ssize_t groups, bint relu, int num_threads):
+    """y = x * w + bias (cross-correlation), or with `relu` its positive part.
 
     x (N, C, 1-3 axes) of any strides, w (F, C / groups, taps), bias (F,) or None, y (N, F, axes) channels-last.
     padding: zeros before the first pixel of each axis; those behind the last follow from y's shape.
@@ -317,12 +317,12 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stri
         return
     cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
     if kind == cnp.NPY_FLOAT:
-        _forward[float](X, W, Y, g, <float *> b_data, groups, num_threads)
+        _forward[float](X, W, Y, g, <float *> b_data, groups, relu, num_threads)
     else:
-        _forward[double](X, W, Y, g, <double *> b_data, groups, num_threads)
+        _forward[double](X, W, Y, g, <double *> b_data, groups, relu, num_threads)
 
 
-cdef int _forward(Image X, Image W, Image Y, Geometry g, const real *bias, Py_ssize_t groups,
+cdef int _forward(Image X, Image W, Image Y, Geometry g, const real *bias, Py_ssize_t groups, bint relu,
                   int num_threads) except -1:
     cdef nnx_view v
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
@@ -345,13 +345,14 @@ cdef int _forward(Image X, Image W, Image Y, Geometry g, const real *bias, Py_ss
             for t in range(T):
                 for group in range(groups):
                     packed[t * groups + group] = (<real *> W.data)[tap[t] + group * W.image]
-            return _depthwise[real](&v, Y.images, <real *> X.data, packed, bias, <real *> Y.data, NULL, num_threads)
+            return _depthwise[real](&v, Y.images, <real *> X.data, packed, bias, relu, <real *> Y.data, NULL,
+                                    num_threads)
         for group in range(groups):
             with nogil:
                 _pack_weights[real](<real *> W.data + group * F * W.image, T, tap, C, W.channel, F, W.image, panel,
                                     packed, num_threads)
             _columns_times[real](&v, Y.images, <real *> X.data + group * C * X.channel, packed, F,
-                                 bias + group * F if bias != NULL else NULL, <real *> Y.data + group * F,
+                                 bias + group * F if bias != NULL else NULL, relu, <real *> Y.data + group * F,
                                  Y.channels, NULL, num_threads)
     finally:
         give_workspace(packed)
@@ -448,7 +449,7 @@ cdef int _data_grad(Image X, Image W, Image Y, Geometry g, const real *bias, Py_
                 for t in range(_taps(&v)):
                     for group in range(groups):
                         packed[t * groups + group] = (<real *> W.data)[tap[t] + group * W.image]
-                _depthwise[real](&v, X.images, <real *> Y.data, packed, bias, out, NULL if dense else scatter,
+                _depthwise[real](&v, X.images, <real *> Y.data, packed, bias, False, out, NULL if dense else scatter,
                                  num_threads)
                 continue
             for group in range(groups):
@@ -456,7 +457,7 @@ cdef int _data_grad(Image X, Image W, Image Y, Geometry g, const real *bias, Py_
                     _pack_weights[real](<real *> W.data + group * F * W.image, _taps(&v), tap, F, W.image, C,
                                         W.channel, panel, packed, num_threads)
                 _columns_times[real](&v, X.images, <real *> Y.data + group * F * Y.channel, packed, C,
-                                     bias + group * C if bias != NULL else NULL, out + group * C, X.channels,
+                                     bias + group * C if bias != NULL else NULL, False, out + group * C, X.channels,
                                      NULL if dense else scatter, num_threads)
     finally:
         give_workspace(packed)

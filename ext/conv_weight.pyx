@@ -194,11 +194,11 @@ cdef int _weight_grad_slabs(real *gw, nnx_view *v, Image X, Image W, Image Y, Py
                             if real is float:
                                 gemm.gemm_f32(min(SLAB_FILTERS, F - f), min(block, K - k), count,
                                               gy + start * Y.channels + f, 1, Y.channels, packed + k * count, count,
-                                              sums + f * K + k, K, 1, start > 0, NULL, NULL)
+                                              sums + f * K + k, K, 1, start > 0, NULL, NULL, 0)
                             else:
                                 gemm.gemm_f64(min(SLAB_FILTERS, F - f), min(block, K - k), count,
                                               gy + start * Y.channels + f, 1, Y.channels, packed + k * count, count,
-                                              sums + f * K + k, K, 1, start > 0, NULL, NULL)
+                                              sums + f * K + k, K, 1, start > 0, NULL, NULL, 0)
                             task = next_of(&shares, thread)
                     start = start + slab
                 for f in prange(F, num_threads=num_threads, schedule="static"):
@@ -241,12 +241,12 @@ cdef void _weight_task(const nnx_view *view, const nnx_gemm *gemm, const nnx_con
             if v.channels == C:
                 gemm.pack_f32(count, K, scratch, K, 1, packed)
                 gemm.gemm_f32(F, K, count, gy + first * gy_stride, 1, gy_stride, packed, count, partial, K, 1, 1,
-                              NULL, NULL)
+                              NULL, NULL, 0)
                 continue
             for tap in range(T):
                 gemm.pack_f32(count, v.channels, scratch + tap * v.channels, K, 1, packed)
                 gemm.gemm_f32(F, v.channels, count, gy + first * gy_stride, 1, gy_stride, packed, count,
-                              partial + tap * C + start, T * C, 1, 1, NULL, NULL)
+                              partial + tap * C + start, T * C, 1, 1, NULL, NULL, 0)
         else:
             if depthwise:
                 conv.depthwise_weight_f64(&v, x, first, count, gy + first * gy_stride, partial)
@@ -255,9 +255,9 @@ cdef void _weight_task(const nnx_view *view, const nnx_gemm *gemm, const nnx_con
             if v.channels == C:
                 gemm.pack_f64(count, K, scratch, K, 1, packed)
                 gemm.gemm_f64(F, K, count, gy + first * gy_stride, 1, gy_stride, packed, count, partial, K, 1, 1,
-                              NULL, NULL)
+                              NULL, NULL, 0)
                 continue
             for tap in range(T):
                 gemm.pack_f64(count, v.channels, scratch + tap * v.channels, K, 1, packed)
                 gemm.gemm_f64(F, v.channels, count, gy + first * gy_stride, 1, gy_stride, packed, count,
-                              partial + tap * C + start, T * C, 1, 1, NULL, NULL)
+                              partial + tap * C + start, T * C, 1, 1, NULL, NULL, 0)

@@ -569,7 +569,7 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
                                                                      mine + (i * s - origin) * width * C)
                             else:
                                 gemm.gemm_f32(p.out[2], columns, F, source + i * Y.stride[1], F, 1, packed, F,
-                                              mine + image, columns, 1, 0, NULL, NULL)
+                                              mine + image, columns, 1, 0, NULL, NULL, 0)
                                 kernels.direct_scatter_f32(&taps, mine + image, run,
                                                            mine + (i * s - origin) * width * C)
                         elif depthwise:
@@ -577,7 +577,7 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
                                                                  mine + (i * s - origin) * width * C)
                         else:
                             gemm.gemm_f64(p.out[2], columns, F, source + i * Y.stride[1], F, 1, packed, F,
-                                          mine + image, columns, 1, 0, NULL, NULL)
+                                          mine + image, columns, 1, 0, NULL, NULL, 0)
                             kernels.direct_scatter_f64(&taps, mine + image, run, mine + (i * s - origin) * width * C)
                     for i in range(top, end):
                         to = <real *> X.data + unit // bands * X.image + i * X.stride[1]

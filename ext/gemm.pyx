@@ -31,6 +31,7 @@ cdef enum:
     TILE_STEP = 12      # a multiple of the micro-kernel's 12 and 6 rows
     TILE_ROWS = 48      # a multiple of that
     TILE_COLUMNS = 128  # a multiple of every panel's width
+    FEW_TILES = 32      # with fewer, smaller ones: a thread that is late then costs less
     WORK_PER_THREAD = 300000  # multiplications that are worth a thread of their own: some 5 us
     READ_PER_THREAD = 65536   # numbers that are worth a thread where each is used once
 
@@ -180,11 +181,12 @@ cdef inline bint _fits_blas(Matrix *a) noexcept nogil:
 
 
 cpdef product(
-    cnp.ndarray a, cnp.ndarray b, cnp.ndarray c, cnp.ndarray bias, int num_threads, str method="auto"
+    cnp.ndarray a, cnp.ndarray b, cnp.ndarray c, cnp.ndarray bias, int num_threads, str method="auto", bint relu=False
 ):
     """c = a b + bias, for 2-D arrays of one float type, each contiguous along one of its axes.
 
     a (M, K), b (K, N), c (M, N), bias (N,) contiguous or None. c must not overlap a or b.
+    relu: the positive part of that
     method: "auto", or "blas" or "kernel" to compare the two (benchmarks and tests).
     """
     cdef Matrix A, B, C
@@ -215,9 +217,9 @@ cpdef product(
     if C.rows == 0 or C.columns == 0:
         return
     if kind == cnp.NPY_FLOAT:
-        _product[float](A, B, C, <float *> bias_data, NULL, num_threads, how)
+        _product[float](A, B, C, <float *> bias_data, NULL, relu, num_threads, how)
     else:
-        _product[double](A, B, C, <double *> bias_data, NULL, num_threads, how)
+        _product[double](A, B, C, <double *> bias_data, NULL, relu, num_threads, how)
 
 
 cdef bint _is_regular(cnp.ndarray a) noexcept:
@@ -243,8 +245,11 @@ def try_multiply(object a, object b):
     return multiply(x, y, None)
 
 
-cpdef multiply(cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias):
-    """a b + bias as a new array, for matrices of one float type and any strides; bias (N,) or None."""
+cpdef multiply(cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias, bint relu=False):
+    """a b + bias, or with `relu` its positive part, as a new array.
+
+    For matrices of one float type and any strides; bias (N,) or None.
+    """
     cdef cnp.npy_intp shape[2]
     cdef int kind = real_type(a, "gemm", "a"), threads = available_threads()
     check_ndim(a, 2, "gemm", "a")
@@ -263,21 +268,22 @@ cpdef multiply(cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias):
     if work < share * threads:
         threads = max(<int> (work / share), 1)
     cdef cnp.ndarray c = empty_array(2, shape, kind)
-    product(a, b, c, bias, threads)
+    product(a, b, c, bias, threads, "auto", relu)
     return c
 
 
-cdef int _product(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, int num_threads,
+cdef int _product(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, bint relu, int num_threads,
                   int method) except -1:
     cdef bint small = <double> A.rows * A.columns * B.columns <= BLAS_LIMIT
     cdef bint blas = _fits_blas(&A) and _fits_blas(&B) and _fits_blas(&C) and A.columns > 0
     if method == KERNEL or (method == AUTO and not small):
         blas = False  # beyond one BLAS call our kernels win at every level: see benchmarks/NOTES.md
     if A.rows <= 2 and not small and method == AUTO and A.columns > 0:
-        if _few_rows[real](A, B, C, column_bias, row_bias, num_threads):
+        if _few_rows[real](A, B, C, column_bias, row_bias, relu, num_threads):
             return 0
     if B.columns <= 2 and not small and method == AUTO and A.columns > 0:
-        if _few_rows[real](_transposed(B), _transposed(A), _transposed(C), row_bias, column_bias, num_threads):
+        if _few_rows[real](_transposed(B), _transposed(A), _transposed(C), row_bias, column_bias, relu,
+                           num_threads):
             return 0
     if blas:
         bind_blas()
@@ -285,7 +291,7 @@ cdef int _product(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bia
             A, B = _transposed(B), _transposed(A)
             C = _transposed(C)
             column_bias, row_bias = row_bias, column_bias
-        _blas_tiles[real](A, B, C, column_bias, row_bias, num_threads)
+        _blas_tiles[real](A, B, C, column_bias, row_bias, relu, num_threads)
         return 0
     # Which operand is packed? Packing costs its size (three times that when it must be transposed), and the result is
     # written row by row of the other one.
@@ -296,10 +302,25 @@ cdef int _product(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bia
         A, B = _transposed(B), _transposed(A)
         C = _transposed(C)
         column_bias, row_bias = row_bias, column_bias
-    return _kernel_tiles[real](A, B, C, column_bias, row_bias, num_threads)
+    return _kernel_tiles[real](A, B, C, column_bias, row_bias, relu, num_threads)
 
 
-cdef int _blas_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, int num_threads) except -1:
+cdef inline void _positive_part(real *y, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
+    """Zero for each of n numbers that is not positive; NaN stays."""
+    cdef const nnx_gemm *kernels = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t i
+    if stride != 1:
+        for i in range(n):
+            if y[i * stride] <= 0:
+                y[i * stride] = 0
+    elif real is float:
+        kernels.positive_part_f32(y, n)
+    else:
+        kernels.positive_part_f64(y, n)
+
+
+cdef int _blas_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, bint relu,
+                     int num_threads) except -1:
     """Tiles of at most BLAS_LIMIT, each summed over K in order. C is row-major."""
     cdef bint whole = <double> A.rows * A.columns * B.columns <= BLAS_LIMIT
     cdef Py_ssize_t tm = C.rows if whole else BLAS_TILE
@@ -326,10 +347,14 @@ cdef int _blas_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_
             _blas[real](rows, columns, min(tk, A.columns - k), <real *> A.data + m * A.rs + k * A.cs, A.rs, A.cs,
                         <real *> B.data + k * B.rs + n * B.cs, B.rs, B.cs, c + m * C.rs + n, C.rs, biased or k > 0)
             k = k + tk
+        if relu:
+            for i in range(m, m + rows):
+                _positive_part[real](c + i * C.rs + n, columns, 1)
     return 0
 
 
-cdef int _kernel_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, int num_threads) except -1:
+cdef int _kernel_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, bint relu,
+                       int num_threads) except -1:
     """Pack B, then compute fixed tiles of C."""
     cdef Shares shares
     cdef int thread
@@ -340,9 +365,12 @@ cdef int _kernel_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *ro
     if <double> C.rows * C.columns > 262144:
         tm, tn = 2 * tm, 2 * tn
     cdef Py_ssize_t across = (C.columns + tn - 1) // tn, down = (C.rows + tm - 1) // tm, tiles
-    if across * down < 4:  # three tiles would be shared out as two and one
-        tm = min(tm, max((C.rows + 3) // 4 + TILE_STEP - 1, TILE_STEP) // TILE_STEP * TILE_STEP)
+    while across * down < FEW_TILES and tm > TILE_STEP:
+        tm = tm // 2
         down = (C.rows + tm - 1) // tm
+    if across * down < FEW_TILES:
+        tn = tn // 2
+        across = (C.columns + tn - 1) // tn
     tiles = down * across
     cdef Py_ssize_t t, m, n, p
     # Each thread keeps to a part of B's columns, which it has packed itself, where B is large beside the rest;
@@ -368,18 +396,21 @@ cdef int _kernel_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *ro
                     kernels.gemm_f32(
                         min(tm, C.rows - m), min(tn, C.columns - n), K, <float *> A.data + m * A.rs, A.rs, A.cs,
                         packed + n * K, K, <float *> C.data + m * C.rs + n * C.cs, C.rs, C.cs, 0,
-                        column_bias + n if column_bias != NULL else NULL, row_bias + m if row_bias != NULL else NULL)
+                        column_bias + n if column_bias != NULL else NULL, row_bias + m if row_bias != NULL else NULL,
+                        relu)
                 else:
                     kernels.gemm_f64(
                         min(tm, C.rows - m), min(tn, C.columns - n), K, <double *> A.data + m * A.rs, A.rs, A.cs,
                         packed + n * K, K, <double *> C.data + m * C.rs + n * C.cs, C.rs, C.cs, 0,
-                        column_bias + n if column_bias != NULL else NULL, row_bias + m if row_bias != NULL else NULL)
+                        column_bias + n if column_bias != NULL else NULL, row_bias + m if row_bias != NULL else NULL,
+                        relu)
                 t = next_of(&shares, thread)
     give_workspace(packed)
     return 0
 
 
-cdef bint _few_rows(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, int num_threads) except? 1:
+cdef bint _few_rows(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, bint relu,
+                    int num_threads) except? 1:
     """C for one or two rows of A, reading B once per row without packing; False where the layout does not allow it."""
     cdef const nnx_gemm *kernels = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t K = A.columns, N = B.columns, block, blocks, t, m, n, count
@@ -410,6 +441,8 @@ cdef bint _few_rows(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_b
                 kernels.row_sums_f64(count, K, <double *> A.data + m * A.rs, 1, <double *> B.data + n, B.rs,
                                      column_bias + n if column_bias != NULL else NULL,
                                      <double *> C.data + m * C.rs + n)
+        if relu:
+            _positive_part[real](<real *> C.data + m * C.rs + n * C.cs, count, C.cs)
     return True
 
 

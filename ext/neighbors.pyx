@@ -305,10 +305,10 @@ cdef void _product_task(
         part = min(COLUMNS, end - point)
         if real is float:
             gemm.gemm_f32(count, part, s.K, queries + first * s.K, s.K, 1, packed + point * s.K, s.K, dots, COLUMNS, 1,
-                          0, NULL, NULL)
+                          0, NULL, NULL, 0)
         else:
             gemm.gemm_f64(count, part, s.K, queries + first * s.K, s.K, 1, packed + point * s.K, s.K, dots, COLUMNS, 1,
-                          0, NULL, NULL)
+                          0, NULL, NULL, 0)
         y = <const real *> s.y + (n + point) * s.K
         for i in range(count):
             entry = (chunk * s.queries + q + first + i) * s.k

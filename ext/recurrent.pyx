@@ -154,9 +154,9 @@ cdef inline void multiply(
     """C (+)= A B for a packed B."""
     cdef const nnx_gemm *kernels = <const nnx_gemm *> table().gemm
     if real is float:
-        kernels.gemm_f32(M, N, K, A, lda, 1, packed, K, C, ldc, 1, accumulate, NULL, NULL)
+        kernels.gemm_f32(M, N, K, A, lda, 1, packed, K, C, ldc, 1, accumulate, NULL, NULL, 0)
     else:
-        kernels.gemm_f64(M, N, K, A, lda, 1, packed, K, C, ldc, 1, accumulate, NULL, NULL)
+        kernels.gemm_f64(M, N, K, A, lda, 1, packed, K, C, ldc, 1, accumulate, NULL, NULL, 0)
 
 
 cdef inline bint taken(Layer *L, Py_ssize_t t, Py_ssize_t n) noexcept nogil:

@@ -306,7 +306,7 @@ cdef int _weight_grad_by_matrix(Image X, Image W, const nnx_tiles *source, const
                         k = task // parts
                         f = task % parts * SLAB_ROWS
                         gemm.gemm_f32(min(SLAB_ROWS, F - f), c_row, count, D + k * d_step + f, 1, f_row, V + k * v_step,
-                                      count, dU + (k * F + f) * c_row, c_row, 1, start > 0, NULL, NULL)
+                                      count, dU + (k * F + f) * c_row, c_row, 1, start > 0, NULL, NULL, 0)
                         task = next_of(&shares, thread)
                 start = start + slab
             for f in prange(F, num_threads=num_threads, schedule="static"):

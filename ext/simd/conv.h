@@ -114,9 +114,10 @@ static void NAME(gather)(const struct nnx_view *view, const REAL *x, ptrdiff_t f
         } \
     }
 
-/* y[r][c] = bias[c] + sum_k x[pixel of (r, k)][c] w[k][c]: one filter per channel, nothing is shared between channels. */
+/* y[r][c] = bias[c] + sum_k x[pixel of (r, k)][c] w[k][c], or with `relu` its positive part: one filter per channel,
+ * nothing is shared between channels. */
 static void NAME(depthwise)(const struct nnx_view *view, const REAL *x, ptrdiff_t first, ptrdiff_t rows, const REAL *w,
-                            const REAL *bias, REAL *y)
+                            const REAL *bias, int relu, REAL *y)
 {
     const struct nnx_view v = *view;
     const ptrdiff_t C = v.channels;
@@ -129,6 +130,9 @@ static void NAME(depthwise)(const struct nnx_view *view, const REAL *x, ptrdiff_
         for (ptrdiff_t c = 0; c < C; c++)
             out[c] += p[c] * f[c];
     })
+    if (relu)
+        for (ptrdiff_t i = 0; i < rows * C; i++)
+            y[i] = y[i] <= 0 ? 0 : y[i];
 }
 
 /* gw[k][c] += sum_r x[pixel of (r, k)][c] gy[r][c] */

@@ -22,7 +22,7 @@ struct nnx_view {
 #define NNX_TABLE_conv(X, REAL) \
     X(void, gather, (const struct nnx_view *view, const REAL *x, ptrdiff_t first, ptrdiff_t rows, REAL *columns)) \
     X(void, depthwise, (const struct nnx_view *view, const REAL *x, ptrdiff_t first, ptrdiff_t rows, const REAL *w, \
-                        const REAL *bias, REAL *y)) \
+                        const REAL *bias, int relu, REAL *y)) \
     X(void, depthwise_weight, (const struct nnx_view *view, const REAL *x, ptrdiff_t first, ptrdiff_t rows, \
                                const REAL *gy, REAL *gw))
 

@@ -12,17 +12,18 @@
 #else
 #define ROWS 6 /* 12 sums in 16 registers */
 #endif
-#define DEPTH 384 /* rows of B per pass: one panel and the rows of A beside it stay in the first-level cache's reach */
+#define DEPTH 464 /* rows of B per pass, at most: one panel and the rows of A beside it stay in the first-level cache's reach */
 
 static ptrdiff_t NAME(gemm_panel)(void)
 {
     return PANEL;
 }
 
-/* out[ROWS x PANEL] = init + A[rows x depth] B[depth x PANEL]; constants where it is inlined: `rows`, `vectors` (1 computes the
- * first half of the panel only) and `by_columns`. A's element (i, k) is A[i * lda + k], or with by_columns A[k * lda + i]. */
+/* out[ROWS x PANEL] = init + A[rows x depth] B[depth x PANEL], or with `relu` its positive part; constants where it is
+ * inlined: `rows`, `vectors` (1 computes the first half of the panel only) and `by_columns`. A's element (i, k) is
+ * A[i * lda + k], or with by_columns A[k * lda + i]. */
 INLINE void NAME(micro)(const int rows, const int vectors, const int by_columns, ptrdiff_t depth, const REAL *A,
-                               ptrdiff_t lda, const REAL *B, const REAL *init, ptrdiff_t ldi, REAL *out, ptrdiff_t ldo)
+                               ptrdiff_t lda, const REAL *B, const REAL *init, ptrdiff_t ldi, int relu, REAL *out, ptrdiff_t ldo)
 {
     NAME(vec) sum[ROWS][2];
     UNROLL(12)
@@ -41,6 +42,14 @@ INLINE void NAME(micro)(const int rows, const int vectors, const int by_columns,
                 sum[i][1] += a * b1;
         }
     }
+    if (relu) {
+        UNROLL(12)
+        for (int i = 0; i < rows; i++) {
+            sum[i][0] = NAME(positive)(sum[i][0]);
+            if (vectors == 2)
+                sum[i][1] = NAME(positive)(sum[i][1]);
+        }
+    }
     UNROLL(12)
     for (int i = 0; i < rows; i++) {
         STORE(out + i * ldo, sum[i][0]);
@@ -51,11 +60,12 @@ INLINE void NAME(micro)(const int rows, const int vectors, const int by_columns,
 
 #define MICRO_CASE(n) \
     case n: \
-        NAME(micro)(n, vectors, by_columns, depth, A, lda, B, init, ldi, out, ldo); \
+        NAME(micro)(n, vectors, by_columns, depth, A, lda, B, init, ldi, relu, out, ldo); \
         break;
 
 #define MICRO_ARGUMENTS \
-    ptrdiff_t depth, const REAL *A, ptrdiff_t lda, const REAL *B, const REAL *init, ptrdiff_t ldi, REAL *out, ptrdiff_t ldo
+    ptrdiff_t depth, const REAL *A, ptrdiff_t lda, const REAL *B, const REAL *init, ptrdiff_t ldi, int relu, REAL *out, \
+        ptrdiff_t ldo
 
 /* The number of rows becomes a constant here, the two flags in the four functions below. */
 INLINE void NAME(micro_rows)(int rows, const int vectors, const int by_columns, MICRO_ARGUMENTS)
@@ -83,7 +93,7 @@ typedef void (*NAME(micro_function))(int rows, MICRO_ARGUMENTS);
 #define MICRO_VARIANT(name, vectors, by_columns) \
     static void NAME(name)(int rows, MICRO_ARGUMENTS) \
     { \
-        NAME(micro_rows)(rows, vectors, by_columns, depth, A, lda, B, init, ldi, out, ldo); \
+        NAME(micro_rows)(rows, vectors, by_columns, depth, A, lda, B, init, ldi, relu, out, ldo); \
     }
 MICRO_VARIANT(micro_narrow_by_rows, 1, 0)
 MICRO_VARIANT(micro_narrow_by_columns, 1, 1)
@@ -155,17 +165,18 @@ static void NAME(pack)(ptrdiff_t K, ptrdiff_t N, const REAL *B, ptrdiff_t rsb, p
     }
 }
 
-/* C[M x N] = A[M x K] B[K x N] + (accumulate: C; else column_bias[n] or row_bias[m] or 0).
+/* C[M x N] = A[M x K] B[K x N] + (accumulate: C; else column_bias[n] or row_bias[m] or 0), or with `relu` its positive part.
  * A's element (m, k) is A[m * rsa + k * csa], where rsa or csa is 1; C's is C[m * rsc + n * csc].
  * packed: B as pack() writes it, of which this tile starts at column 0 and whose panels are `panel_rows` rows apart. */
 static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptrdiff_t rsa, ptrdiff_t csa,
                        const REAL *packed, ptrdiff_t panel_rows, REAL *C, ptrdiff_t rsc, ptrdiff_t csc, int accumulate,
-                       const REAL *column_bias, const REAL *row_bias)
+                       const REAL *column_bias, const REAL *row_bias, int relu)
 {
     REAL tile[ROWS * PANEL], strip[ROWS * DEPTH];
+    const ptrdiff_t passes = K > 0 ? (K + DEPTH - 1) / DEPTH : 1, part = (K + passes - 1) / passes;
     ptrdiff_t k = 0;
     do {
-        ptrdiff_t depth = K - k < DEPTH ? K - k : DEPTH;
+        ptrdiff_t depth = K - k < part ? K - k : part;
         int from_c = accumulate || k > 0;
         for (ptrdiff_t m = 0; m < M; m += ROWS) {
             int rows = (int)(M - m < ROWS ? M - m : ROWS);
@@ -175,17 +186,17 @@ static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptr
             /* columns far apart touch a cache line per number row, and rows a power of two apart share their cache sets */
             if (by_columns && lda > 2 * ROWS && (N > 2 * PANEL || lda > 4 * PANEL)) {
                 for (ptrdiff_t d = 0; d < depth; d++)
-                    for (int i = 0; i < rows; i++)
-                        strip[d * ROWS + i] = a[d * lda + i];
+                    if (rows == ROWS)
+                        memcpy(strip + d * ROWS, a + d * lda, ROWS * sizeof(REAL));
+                    else
+                        memcpy(strip + d * ROWS, a + d * lda, rows * sizeof(REAL));
                 a = strip;
                 lda = ROWS;
             } else if (!by_columns && lda * sizeof(REAL) % 2048 == 0 && N > 2 * PANEL) {
                 for (int i = 0; i < rows; i++)
-                    for (ptrdiff_t d = 0; d < depth; d++)
-                        strip[d * ROWS + i] = a[i * lda + d];
+                    memcpy(strip + i * DEPTH, a + i * lda, depth * sizeof(REAL));
                 a = strip;
-                lda = ROWS;
-                by_columns = 1;
+                lda = DEPTH;
             }
             for (ptrdiff_t n = 0; n < N; n += PANEL) {
                 int width = (int)(N - n < PANEL ? N - n : PANEL);
@@ -223,7 +234,7 @@ static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptr
                 const NAME(micro_function) micro = width > VLEN ? by_columns ? NAME(micro_by_columns) : NAME(micro_by_rows)
                                                    : by_columns ? NAME(micro_narrow_by_columns)
                                                                 : NAME(micro_narrow_by_rows);
-                micro(rows, depth, a, lda, panel, init, ldi, out, ldo);
+                micro(rows, depth, a, lda, panel, init, ldi, relu && k + depth == K, out, ldo);
                 if (!direct && rsc == 1)
                     for (int j = 0; j < width; j++)
                         for (int i = 0; i < rows; i++)
@@ -234,8 +245,18 @@ static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptr
                             c[i * rsc + j * csc] = tile[i * PANEL + j];
             }
         }
-        k += DEPTH;
+        k += depth;
     } while (k < K);
+}
+
+/* y[i] = max(y[i], 0), NaN stays */
+static void NAME(positive_part)(REAL *y, ptrdiff_t n)
+{
+    ptrdiff_t i = 0;
+    for (; i + VLEN <= n; i += VLEN)
+        STORE(y + i, NAME(positive)(LOAD(y + i)));
+    for (; i < n; i++)
+        y[i] = y[i] <= 0 ? 0 : y[i];
 }
 
 /* to[k * ldt + j] = from[k + j * ld] for `rows` values of k and `columns` values of j: a matrix the other way round. */

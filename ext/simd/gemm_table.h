@@ -4,7 +4,8 @@
     X(void, pack, (ptrdiff_t K, ptrdiff_t N, const REAL *B, ptrdiff_t rsb, ptrdiff_t csb, REAL *packed)) \
     X(void, gemm, (ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptrdiff_t rsa, ptrdiff_t csa, \
                    const REAL *packed, ptrdiff_t panel_rows, REAL *C, ptrdiff_t rsc, ptrdiff_t csc, int accumulate, \
-                   const REAL *column_bias, const REAL *row_bias)) \
+                   const REAL *column_bias, const REAL *row_bias, int relu)) \
+    X(void, positive_part, (REAL *y, ptrdiff_t n)) \
     X(void, column_sums, (ptrdiff_t rows, ptrdiff_t columns, const REAL *a, REAL *sums)) \
     X(void, row_dots, (ptrdiff_t rows, ptrdiff_t K, const REAL *W, ptrdiff_t ldw, const REAL *x, const REAL *bias, \
                        REAL *y, ptrdiff_t csy)) \

@@ -45,9 +45,9 @@ cdef extern from "table.h" nogil:
         void (*gather_f32)(const nnx_view *, const float *, Py_ssize_t, Py_ssize_t, float *) noexcept nogil
         void (*gather_f64)(const nnx_view *, const double *, Py_ssize_t, Py_ssize_t, double *) noexcept nogil
         void (*depthwise_f32)(const nnx_view *, const float *, Py_ssize_t, Py_ssize_t, const float *, const float *,
-                              float *) noexcept nogil
+                              int, float *) noexcept nogil
         void (*depthwise_f64)(const nnx_view *, const double *, Py_ssize_t, Py_ssize_t, const double *,
-                              const double *, double *) noexcept nogil
+                              const double *, int, double *) noexcept nogil
         void (*depthwise_weight_f32)(const nnx_view *, const float *, Py_ssize_t, Py_ssize_t, const float *,
                                      float *) noexcept nogil
         void (*depthwise_weight_f64)(const nnx_view *, const double *, Py_ssize_t, Py_ssize_t, const double *,

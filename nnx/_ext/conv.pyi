@@ -9,6 +9,7 @@ def forward(
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
     groups: int,
+    relu: bool,
     num_threads: int,
 ) -> None: ...
 def data_grad(

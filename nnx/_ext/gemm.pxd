@@ -12,10 +12,13 @@ cdef extern from "table.h" nogil:
                          double *packed) noexcept nogil
         void (*gemm_f32)(Py_ssize_t M, Py_ssize_t N, Py_ssize_t K, const float *A, Py_ssize_t rsa, Py_ssize_t csa,
                          const float *packed, Py_ssize_t panel_rows, float *C, Py_ssize_t rsc, Py_ssize_t csc,
-                         int accumulate, const float *column_bias, const float *row_bias) noexcept nogil
+                         int accumulate, const float *column_bias, const float *row_bias, int relu) noexcept nogil
         void (*gemm_f64)(Py_ssize_t M, Py_ssize_t N, Py_ssize_t K, const double *A, Py_ssize_t rsa, Py_ssize_t csa,
                          const double *packed, Py_ssize_t panel_rows, double *C, Py_ssize_t rsc, Py_ssize_t csc,
-                         int accumulate, const double *column_bias, const double *row_bias) noexcept nogil
+                         int accumulate, const double *column_bias, const double *row_bias,
+                         int relu) noexcept nogil
+        void (*positive_part_f32)(float *y, Py_ssize_t n) noexcept nogil
+        void (*positive_part_f64)(double *y, Py_ssize_t n) noexcept nogil
         void (*column_sums_f32)(Py_ssize_t rows, Py_ssize_t columns, const float *a, float *sums) noexcept nogil
         void (*column_sums_f64)(Py_ssize_t rows, Py_ssize_t columns, const double *a, double *sums) noexcept nogil
         void (*row_dots_f32)(Py_ssize_t rows, Py_ssize_t K, const float *W, Py_ssize_t ldw, const float *x,

@@ -55,7 +55,8 @@ def test_three_passes(level, dims, number, dtype):
     w = rng.standard_normal(w_shape).astype(dtype)
     b = rng.standard_normal(w_shape[0]).astype(dtype)
     how = (stride, padding, dilation, groups)
-    kernel_how = (stride, tuple(p[0] for p in padding), dilation, groups, 2)
+    forward_how = (stride, tuple(p[0] for p in padding), dilation, groups)
+    kernel_how = (*forward_how, 2)
     expected = BASE.conv(x, w, b, *how)
     gy = rng.standard_normal(expected.shape).astype(dtype)
     gx_expected = BASE.conv_data_grad(gy, w, x_shape, *how)
@@ -63,8 +64,11 @@ def test_three_passes(level, dims, number, dtype):
     for layout in (np.ascontiguousarray, last, holes):
         source, weights, g = layout(x), layout(w), layout(gy)
         y = empty_last(expected.shape, dtype)
-        conv.forward(source, weights, b, y, *kernel_how)
+        conv.forward(source, weights, b, y, *forward_how, False, 2)
         check(y, expected, dtype)
+        positive = empty_last(expected.shape, dtype)
+        conv.forward(source, weights, b, positive, *forward_how, True, 2)
+        assert np.array_equal(positive, np.maximum(y, 0))
         gx = empty_last(x_shape, dtype)
         conv.data_grad(g, weights, None, gx, *kernel_how)
         check(gx, gx_expected, dtype)
@@ -91,10 +95,11 @@ def test_the_number_of_threads_does_not_change_the_bits(level, rng, groups):
     gy = last(rng.standard_normal((3, len(w), 9, 10)).astype(np.float32))
     results = set()
     for threads in (1, 2, 3, 4, 8):
-        how = ((2, 2), (1, 1), (1, 1), groups, threads)
+        shape_how = ((2, 2), (1, 1), (1, 1), groups)
+        how = (*shape_how, threads)
         y = empty_last(gy.shape, np.float32)
         gx, gw = empty_last(x.shape, np.float32), np.empty_like(w)
-        conv.forward(x, w, None, y, *how)
+        conv.forward(x, w, None, y, *shape_how, False, threads)
         conv.data_grad(gy, w, None, gx, *how)
         conv_weight.weight_grad(gy, x, gw, *how)
         results.add((y.tobytes(), gx.tobytes(), gw.tobytes()))
@@ -106,7 +111,7 @@ def test_empty_batch(level):
     w = np.ones((4, 3, 3, 3), np.float32)
     y = empty_last((0, 4, 3, 3), np.float32)
     how = ((1, 1), (0, 0), (1, 1), 1, 2)
-    conv.forward(x, w, None, y, *how)
+    conv.forward(x, w, None, y, *how[:4], False, 2)
     gw = np.full(w.shape, np.nan, np.float32)
     conv_weight.weight_grad(y, x, gw, *how)
     assert (gw == 0).all()
@@ -122,6 +127,7 @@ GOOD = {
     "padding": (0, 0),
     "dilation": (1, 1),
     "groups": 1,
+    "relu": False,
     "num_threads": 1,
 }
 
@@ -156,7 +162,7 @@ def test_any_geometry_stays_inside_of_the_arrays():
     y = empty_last((1, 2, 50, 50), F)
     w = np.ones((2, 2, 7, 7), F)
     for stride, padding, dilation in [((1, 1), (60, 0), (9, 9)), ((40, 3), (0, 2), (1, 50))]:
-        conv.forward(x, w, None, y, stride, padding, dilation, 1, 2)
+        conv.forward(x, w, None, y, stride, padding, dilation, 1, False, 2)
         assert np.isfinite(y).all()
         gx = empty_last(x.shape, F)
         conv.data_grad(y, w, None, gx, stride, padding, dilation, 1, 2)

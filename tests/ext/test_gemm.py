@@ -55,6 +55,10 @@ def test_product(level, rng, shape, dtype, method):
         scale = np.sqrt(max(k, 1))
         np.testing.assert_allclose(c, expected, rtol=0, atol=TOLERANCE[dtype] * scale * 4)
         assert all(np.array_equal(p, q) for p, q in zip(kept, (a, b, bias), strict=True))
+        positive = np.maximum(c, 0)
+        c[...] = np.nan
+        gemm.product(a, b, c, bias, 2, method, True)
+        assert np.array_equal(c, positive)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -96,8 +100,9 @@ def test_nan_and_infinity_pass(level):
     b = np.ones((70, 70), np.float32)
     a[3, 5], a[4, 6] = np.nan, np.inf
     c = np.empty((70, 70), np.float32)
-    gemm.product(a, b, c, None, 1, "kernel")
-    assert np.isnan(c[3]).all() and np.isposinf(c[4]).all() and (c[5] == 0).all()
+    for relu in (False, True):
+        gemm.product(a, b, c, None, 1, "kernel", relu)
+        assert np.isnan(c[3]).all() and np.isposinf(c[4]).all() and (c[5] == 0).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -161,12 +161,6 @@ class ActivationKernels(ActivationOps):
         return _backward_slices(_activation.log_softmax_backward, gy, y, axis, 6)
 
 
-def relu_in_place(y: np.ndarray) -> np.ndarray:
-    """The positive part of a fresh result, written over it."""
-    _activation.relu(y, y, threads_for(y.size))
-    return y
-
-
 def _forward(kernel: Callable[..., None], x: np.ndarray, cost: float, *parameters: Any) -> Any:
     x = dense(x)
     y = empty_like(x)

@@ -35,7 +35,6 @@ from nnx.backends.cpu._arrays import (
     nhwc,
     threads_for,
 )
-from nnx.backends.cpu.activation import relu_in_place
 from nnx.backends.cpu.gemm import column_sums
 
 _FEW_CHANNELS = 4  # up to here the kernels read channels-first images as fast as they would copy them
@@ -73,8 +72,7 @@ class ConvKernels:
             return super().conv(x, w, b, stride, padding, dilation, groups, relu)  # type: ignore[misc]
         y_shape, low = _result(x.shape, w.shape, stride, padding, dilation)
         if _is_product(w.shape, stride, padding, groups):
-            y = _images(_gemm.multiply(_pixels(x), _matrix(w).T, b), y_shape)
-            return relu_in_place(y) if relu else y
+            return _images(_gemm.multiply(_pixels(x), _matrix(w).T, b, relu), y_shape)
         y = empty_channels_last(y_shape, x.dtype)
         threads = _threads(y, w)
         how = _algorithm(y_shape, w.shape, stride, low, dilation, groups, _fast(x), _few(x))
@@ -85,9 +83,7 @@ class ConvKernels:
         elif how == "direct":
             _direct.forward(_source(x), _whole(w), _bias(b), y, stride, low, dilation, groups, relu, threads)
         else:
-            _conv.forward(_source(x), _whole(w), _bias(b), y, stride, low, dilation, groups, threads)
-            if relu:
-                relu_in_place(y)
+            _conv.forward(_source(x), _whole(w), _bias(b), y, stride, low, dilation, groups, relu, threads)
         return y
 
     def conv_data_grad(

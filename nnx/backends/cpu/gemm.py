@@ -9,7 +9,6 @@ import numpy as np
 from nnx._ext import gemm as _gemm
 from nnx._ext.memory import empty
 from nnx.backends.cpu._arrays import contiguous, has_kernel, threads_for
-from nnx.backends.cpu.activation import relu_in_place
 
 
 class GemmKernels:
@@ -30,11 +29,9 @@ class GemmKernels:
         if not (has_kernel(x, w) if b is None else has_kernel(x, w, b)):
             return super().linear(x, w, b, relu)  # type: ignore[misc]
         if x.ndim == 2:
-            y = _gemm.multiply(x, w.T, b)
-        else:
-            rows = x.reshape(_rows(x.shape), x.shape[-1])
-            y = _gemm.multiply(rows, w.T, b).reshape(*x.shape[:-1], w.shape[0])
-        return relu_in_place(y) if relu else y
+            return _gemm.multiply(x, w.T, b, relu)
+        rows = x.reshape(_rows(x.shape), x.shape[-1])
+        return _gemm.multiply(rows, w.T, b, relu).reshape(*x.shape[:-1], w.shape[0])
 
     def linear_backward(
         self, gy: np.ndarray, x: np.ndarray, w: np.ndarray, needs: tuple[bool, bool, bool]
