@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "activation_table.h"
+#include "conv_pooled_table.h"
 #include "conv_table.h"
 #include "direct_table.h"
 #include "gemm_table.h"
@@ -32,6 +33,7 @@
 #define NNX_FAMILIES(F) \
     F(activation) \
     F(conv) \
+    F(conv_pooled) \
     F(direct) \
     F(gemm) \
     F(loss) \

@@ -9,6 +9,7 @@ cdef extern from "table.h" nogil:
         const char *level
         const void *activation
         const void *conv
+        const void *conv_pooled
         const void *direct
         const void *gemm
         const void *loss

@@ -23,7 +23,7 @@ from nnx.autograd._tensor import (
     record_later,
     unbroadcast,
 )
-from nnx.autograd.engine import LARGE_SUM, fresh, made_fresh, relu_gradient
+from nnx.autograd.engine import LARGE_SUM, fresh, left_to_parent, made_fresh
 from nnx.backends import backend_of
 from nnx.backends.base.later import Later
 
@@ -314,7 +314,7 @@ def relu(input: Any) -> Tensor:
 
 
 @fresh
-@relu_gradient
+@left_to_parent("relu")
 def _relu_grad(needs, gy, be, y, whole):
     return (be.relu_backward(gy, y),)
 

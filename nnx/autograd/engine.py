@@ -85,45 +85,52 @@ def made_fresh(t: Any) -> bool:
     return mode.enabled and t._node is not None and t._node.grad in _fresh
 
 
-_relu_grads: set[Callable[..., tuple]] = set()
-_behind_relu: dict[Callable[..., tuple], Callable[..., tuple]] = {}
+_left: dict[Callable[..., tuple], str] = {}
+_behind: dict[tuple[Callable[..., tuple], str], Callable[..., tuple]] = {}
 
 
-def relu_gradient(grad: Callable[..., tuple]) -> Callable[..., tuple]:
-    """Mark a gradient function ``grad(needs, gy, be, y, whole)`` as that of a ReLU with output y.
+def left_to_parent(kind: str) -> Callable[[Callable[..., tuple]], Callable[..., tuple]]:
+    """Mark a gradient function of one input, which the engine may leave to the operation in front (`behind`).
 
-    whole:  y was computed together with the input (`nnx.backends.base.later`), which alone says where y is 0
-    """
-    _relu_grads.add(grad)
-    return grad
-
-
-def behind_relu(combined: Callable[..., tuple]) -> Callable[[Callable[..., tuple]], Callable[..., tuple]]:
-    """Say that ``combined(needs, gy, y, whole, *saved)`` is a gradient function and that of the ReLU behind it in one.
-
-    The engine calls it where the ReLU is all that the operation's output went to; the bits are the same.
+    kind:  "relu" for ``grad(needs, gy, be, y, whole)`` of a ReLU with output y; `whole` says that y was computed
+           together with the input (`nnx.backends.base.later`), which alone says where y is 0.
+           "max_pool" for ``grad(needs, gy, be, index, x_shape, kernel, stride, padding, dilation)``
     """
 
     def mark(grad: Callable[..., tuple]) -> Callable[..., tuple]:
-        _behind_relu[grad] = combined
+        _left[grad] = kind
         return grad
 
     return mark
 
 
-class _Masked:
-    """The gradient in front of a ReLU, which nobody has computed yet: gy where y is positive."""
+def behind(kind: str, combined: Callable[..., tuple]) -> Callable[[Callable[..., tuple]], Callable[..., tuple]]:
+    """Say that ``combined(needs, gy, left, *saved)`` is a gradient function and that of the operation behind it in one.
 
-    __slots__ = ("backend", "gy", "whole", "y")
+    left:  what the operation behind, of this kind (`left_to_parent`), has saved
 
-    def __init__(self, gy: Any, backend: Any, y: Any, whole: bool) -> None:
+    The engine calls it where the operation behind is all that the output went to.
+    """
+
+    def mark(grad: Callable[..., tuple]) -> Callable[..., tuple]:
+        _behind[grad, kind] = combined
+        return grad
+
+    return mark
+
+
+class _Left:
+    """The gradient in front of an operation, which nobody has computed yet."""
+
+    __slots__ = ("grad", "gy", "saved")
+
+    def __init__(self, grad: Callable[..., tuple], gy: Any, saved: tuple) -> None:
+        self.grad = grad
         self.gy = gy
-        self.backend = backend
-        self.y = y
-        self.whole = whole
+        self.saved = saved
 
     def array(self) -> Any:
-        return self.backend.relu_backward(self.gy, self.y)
+        return self.grad((True,), self.gy, *self.saved)[0]
 
 
 class _Call:
@@ -204,10 +211,9 @@ def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_g
                 f"gone (operation {node.name!r}). Pass retain_graph=True to the first backward()"
             )
         grad = node.grad
-        if type(gy) is _Masked:
-            combined = _behind_relu[grad]
+        if type(gy) is _Left:
             if node.retained is None:
-                results = combined(node.needs, gy.gy, gy.y, gy.whole, *node.saved)
+                results = _behind[grad, _left[gy.grad]](node.needs, gy.gy, gy.saved, *node.saved)
             else:
                 gy = gy.array()
                 _retain(node, gy)
@@ -215,7 +221,7 @@ def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_g
         else:
             if node.retained is not None:
                 _retain(node, gy)
-            if grad in _relu_grads and _left_to_parent(node, gy, pending, queue):
+            if grad in _left and _leave_to_parent(node, gy, pending, queue):
                 if not retain_graph:
                     node.saved = None
                 continue
@@ -246,7 +252,7 @@ def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_g
                 heapq.heappush(queue, (-parent.number, parent))
             else:
                 entry = pending[parent]
-                if type(entry[0]) is _Masked:
+                if type(entry[0]) is _Left:
                     entry[:] = entry[0].array(), True
                 if not entry[1]:
                     entry[0] = backend_of(g).add(entry[0], g) if g.size >= LARGE_SUM else entry[0] + g
@@ -258,13 +264,13 @@ def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_g
         del results, gy
 
 
-def _left_to_parent(node: Node, gy: Any, pending: dict[Any, list], queue: list[tuple[float, Any]]) -> bool:
-    """Leave a ReLU's gradient to the operation in front, if that can do both and nothing else has reached it."""
+def _leave_to_parent(node: Node, gy: Any, pending: dict[Any, list], queue: list[tuple[float, Any]]) -> bool:
+    """Leave a gradient to the operation in front, if that can do both and nothing else has reached it."""
     parent = node.parents[0]
-    if type(parent) is not Node or parent in pending or parent.grad not in _behind_relu:
+    if type(parent) is not Node or parent in pending or (parent.grad, _left[node.grad]) not in _behind:
         return False
     assert node.saved is not None
-    pending[parent] = [_Masked(gy, *node.saved), False]
+    pending[parent] = [_Left(node.grad, gy, node.saved), False]
     heapq.heappush(queue, (-parent.number, parent))
     return True
 

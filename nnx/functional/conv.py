@@ -8,7 +8,7 @@ from typing import Any
 from nnx import _check
 from nnx._device import same_device
 from nnx.autograd import Tensor, record
-from nnx.autograd.engine import fresh
+from nnx.autograd.engine import behind, fresh
 from nnx.autograd.shape import squeeze, unsqueeze
 from nnx.backends import backend_of
 from nnx.backends.base.conv import output_sizes
@@ -152,7 +152,21 @@ def _conv_relu_grad(needs, gy, y, be, x, w, stride, padding, dilation, groups):
     return _conv_grad(needs, be.relu_backward(gy, y), be, x, w, stride, padding, dilation, groups)
 
 
+def _conv_behind_max_pool(needs, gy, pool, be, x, w, stride, padding, dilation, groups):
+    _, index, *windows = pool
+    how = stride, padding, dilation, groups
+    gx = sums = None
+    if needs[1] or needs[2]:
+        sums = be.conv_sums_behind_max_pool(gy, index, windows, x, w.shape, *how, needs[0])
+    if sums is None:
+        return _conv_grad(needs, be.max_pool_backward(gy, index, *windows), be, x, w, *how)
+    if needs[0]:
+        gx = be.conv_data_grad(be.max_pool_backward(gy, index, *windows), w, x.shape, *how)
+    return gx, sums[0] if needs[1] else None, sums[1] if needs[2] else None
+
+
 @fresh
+@behind("max_pool", _conv_behind_max_pool)
 def _conv_grad(needs, gy, be, x, w, stride, padding, dilation, groups):
     gx = gw = gb = None
     if needs[0]:

@@ -11,7 +11,7 @@ from nnx import _check
 from nnx._device import is_writeable, same_device
 from nnx.autograd import Tensor, as_tensor, is_grad_enabled, record
 from nnx.autograd._tensor import record_later
-from nnx.autograd.engine import LARGE_SUM, behind_relu, fresh, made_fresh
+from nnx.autograd.engine import LARGE_SUM, behind, fresh, made_fresh
 from nnx.backends import backend_of
 
 __all__ = [
@@ -117,17 +117,21 @@ def _batch_norm_relu_grad(needs, gy, y, whole, be, x, weight, bias, mean, rstd):
     return be.batch_norm_backward(gy, x, weight, mean, rstd, needs, y, bias if whole else None)
 
 
+def _batch_norm_behind_relu(needs, gy, relu, *saved):
+    _, y, whole = relu
+    return _batch_norm_relu_grad(needs, gy, y, whole, *saved)
+
+
 def _batch_norm_infer_relu_grad(needs, gy, y, whole, be, *saved):
     return _batch_norm_infer_grad(needs, be.relu_backward(gy, y), be, *saved)
 
 
 @fresh
-@behind_relu(_batch_norm_relu_grad)
+@behind("relu", _batch_norm_behind_relu)
 def _batch_norm_grad(needs, gy, be, x, weight, bias, mean, rstd):
     return be.batch_norm_backward(gy, x, weight, mean, rstd, needs)
 
 
-@behind_relu(_batch_norm_infer_relu_grad)
 def _batch_norm_infer_grad(needs, gy, be, x, mean, var, weight, eps):
     return be.batch_norm_infer_backward(gy, x, mean, var, weight, eps, needs)
 

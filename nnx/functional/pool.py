@@ -9,6 +9,7 @@ import numpy as np
 
 from nnx import _check
 from nnx.autograd import Tensor, record
+from nnx.autograd.engine import left_to_parent
 from nnx.autograd.shape import squeeze, unsqueeze
 from nnx.backends import backend_of
 from nnx.backends.base.pool import first_taps, pooled_sizes
@@ -137,6 +138,7 @@ def _max_pool_geometry(
     return one, kernel, stride, padding, dilation
 
 
+@left_to_parent("max_pool")
 def _max_pool_grad(needs, gy, be, index, x_shape, kernel, stride, padding, dilation):
     return (be.max_pool_backward(gy, index, x_shape, kernel, stride, padding, dilation),)
 

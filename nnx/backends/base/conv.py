@@ -20,6 +20,7 @@ Geometry, one entry per spatial dimension: `stride` and `dilation` are ints, `pa
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,29 @@ class ConvOps:
         columns = columns.reshape(groups, math.prod(w_shape[1:]), positions)
         g = self.xp.moveaxis(gy, 0, 1).reshape(groups, k // groups, positions)
         return self.matmul(g, columns.swapaxes(1, 2)).reshape(w_shape)
+
+    def conv_sums_behind_max_pool(
+        self,
+        gy: np.ndarray,
+        index: np.ndarray,
+        pool: Sequence[Sizes],
+        x: np.ndarray,
+        w_shape: Sizes,
+        stride: Sizes,
+        padding: Pairs,
+        dilation: Sizes,
+        groups: int,
+        whole: bool,
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """The gradients of the weights and the bias of `conv` from that of a `max_pool` of its result.
+
+        The same sums as in `conv_weight_grad` and `channel_sum` of `max_pool_backward`, without the numbers that are
+        zero: another order of additions, but no less exact. None where the backend does not offer it.
+
+        gy, index, pool:  arguments of `max_pool_backward`
+        whole:            whether the gradient of the whole result is computed anyway, for that of x
+        """
+        return None
 
     @_quiet
     def channel_sum(self, gy: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ Which of them runs is decided by shape; the rules were measured (benchmarks/NOTE
 * `_suits_spread`: so few filters that most of a vector's lanes would be idle: lanes are pixels times filters;
 * `_suits_direct`: filters that stay in the cache: every number is read where it lies;
 * `_is_product`: many filters of one tap are a product of matrices;
+* `_suits_pooled`: behind max pooling and with few channels, the sums for weights and bias leave out what is zero;
 * everything else gathers tiles of the column matrix: very large filters, gradients of many weights over few pixels,
   data gradients of groups or volumes with a stride.
 """
@@ -14,12 +15,14 @@ Which of them runs is decided by shape; the rules were measured (benchmarks/NOTE
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from nnx._ext import conv as _conv
+from nnx._ext import conv_pooled as _conv_pooled
 from nnx._ext import conv_weight as _conv_weight
 from nnx._ext import direct as _direct
 from nnx._ext import gemm as _gemm
@@ -52,6 +55,10 @@ _DIRECT_WEIGHTS = 131072  # numbers; beyond, the filters fall out of the cache b
 _DIRECT_TAPS = 1024  # that the kernel can list where they are no runs
 _DIRECT_REACH = 128  # rows or columns that a filter covers: bands of an image hold that many more
 _SCATTER_CHANNELS = 16  # below, a data gradient of stride 1 pays for whole vectors of channels that it has not
+
+_POOLED_FEWER = 3  # times fewer windows than pixels, at least
+_POOLED_CHANNELS = 16  # at most; the sums of more do not stay in the first-level cache
+_POOLED_UNDER, _POOLED_MOST = 64, 512  # numbers under a filter, where the data gradient needs the rest anyway
 
 
 class ConvKernels:
@@ -148,6 +155,33 @@ class ConvKernels:
             _conv_weight.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, groups, threads)
         return gw
 
+    def conv_sums_behind_max_pool(
+        self,
+        gy: np.ndarray,
+        index: np.ndarray,
+        pool: Sequence[Sizes],
+        x: np.ndarray,
+        w_shape: Sizes,
+        stride: Sizes,
+        padding: Pairs,
+        dilation: Sizes,
+        groups: int,
+        whole: bool,
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        if not _takes(gy, x) or index.dtype != np.uint8:
+            return None
+        y_shape, kernel, pool_stride, pool_padding, pool_dilation = pool
+        low = tuple([p[0] for p in padding])
+        how = _weight_algorithm(y_shape, w_shape, stride, low, dilation, groups, _fast(gy), _few(gy))
+        if how == "winograd" or any(pool_padding):
+            return None
+        if not _suits_pooled(gy.shape, y_shape, w_shape, dilation, groups, whole):
+            return None
+        gw, gb = empty(w_shape, gy.dtype), empty(w_shape[:1], gy.dtype)
+        last, windows = (channels_last(gy), channels_last(index)), (kernel, pool_stride, pool_dilation)
+        _conv_pooled.weight_grad(*last, _source(x), gw, gb, stride, low, *windows, _threads(gy, gw))
+        return gw, gb
+
     def channel_sum(self, gy: np.ndarray) -> np.ndarray:
         if not has_kernel(gy) or not 2 <= gy.ndim <= 5:
             return super().channel_sum(gy)  # type: ignore[misc]
@@ -203,6 +237,23 @@ def _weight_algorithm(
     weights, pixels = math.prod(w_shape), gy_shape[0] * math.prod(gy_shape[2:])
     many = groups == 1 and weights >= _MANY_WEIGHTS and weights > _WEIGHTS_PER_PIXEL * pixels
     return "columns" if how == "direct" and many else how
+
+
+@lru_cache(1024)
+def _suits_pooled(pooled: Sizes, y_shape: Sizes, w_shape: Sizes, dilation: Sizes, groups: int, whole: bool) -> bool:
+    """Whether sums over the pooled gradients are faster than those over the whole gradient, most of which is zero.
+
+    whole:  the whole gradient is needed anyway, so that only the sums themselves are saved
+    """
+    under = math.prod(w_shape[1:])  # the numbers under a filter
+    return (
+        len(w_shape) == 4
+        and groups == 1
+        and max(dilation) == 1
+        and w_shape[1] <= _POOLED_CHANNELS
+        and _POOLED_FEWER * math.prod(pooled[2:]) <= math.prod(y_shape[2:])
+        and (not whole or _POOLED_UNDER <= under <= _POOLED_MOST)
+    )
 
 
 def _border(w_shape: Sizes, low: Sizes, dilation: Sizes) -> Sizes:
