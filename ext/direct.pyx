@@ -14,12 +14,14 @@ Dimension letters: N images, C channels in, F filters (channels out), K numbers 
 
 cimport numpy as cnp
 from cython.parallel cimport prange
+from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memset
 
 from nnx._ext.common cimport check_threads, check_writeable, real, real_type
 from nnx._ext.conv cimport Geometry, Image, read_bias, read_geometry, read_image
 from nnx._ext.gemm cimport nnx_gemm
 from nnx._ext.memory cimport give_workspace, take_workspace
+from nnx._ext.pool cimport pool_squares, read_pooled
 from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 
@@ -76,6 +78,7 @@ cdef extern from "table.h" nogil:
 cdef enum:
     BAND_BYTES = 65536    # of a padded band, about: it stays in the second-level cache, beside the band of the result
     PIXEL_STEP = 32       # from one pixel's number to the next one's; below, what they give overlaps within a vector
+    POOLED_BYTES = 131072 # of a band whose maxima are all that is kept, about
     BANDS = 4             # of an image's rows, so that threads share the work of a few images evenly
     UNITS = 16            # at least, where there are rows enough, so that threads share the work evenly
     CHUNKS = 16           # partial weight gradients, at most
@@ -272,9 +275,38 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stri
         return
     cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
     if kind == cnp.NPY_FLOAT:
-        _forward[float](&p, X, W, Y, <float *> b_data, relu, num_threads)
+        _forward[float](&p, X, W, Y, <float *> b_data, relu, NULL, num_threads)
     else:
-        _forward[double](&p, X, W, Y, <double *> b_data, relu, num_threads)
+        _forward[double](&p, X, W, Y, <double *> b_data, relu, NULL, num_threads)
+
+
+def forward_pooled(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, cnp.ndarray index, tuple size, tuple stride,
+                   tuple padding, tuple dilation, Py_ssize_t groups, int num_threads):
+    """y, index = the maxima of squares of 2x2 numbers of the positive part of forward(): as max_pool() of that.
+
+    size: rows and columns of forward()'s result; y and index (bytes) have half of them, rounded down, channels-last.
+    """
+    cdef Image X, W, Y
+    cdef Plan p
+    cdef int kind = real_type(y, "direct.forward_pooled", "y")
+    check_threads(num_threads, "direct.forward_pooled")
+    read_image(x, kind, False, "direct.forward_pooled", "x", &X)
+    read_image(w, kind, False, "direct.forward_pooled", "w", &W)
+    cdef uint8_t *number = read_pooled(y, index, size, kind, "direct.forward_pooled", &Y)
+    _plan(&X, &W, &Y, stride, padding, dilation, groups, "direct.forward_pooled", &p)
+    cdef cnp.ndarray b = read_bias(bias, kind, Y.channels, "direct.forward_pooled")
+    if cnp.PyArray_SIZE(y) == 0:
+        return
+    cdef Py_ssize_t row_bytes = p.out[2] * Y.channels * cnp.PyArray_ITEMSIZE(y)
+    p.band = min(p.band, max(POOLED_BYTES // row_bytes, 2))
+    if p.band < p.out[1]:
+        p.band = max(p.band // 2 * 2, 2)  # no square lies in two bands
+    p.bands = (p.out[1] + p.band - 1) // p.band
+    cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
+    if kind == cnp.NPY_FLOAT:
+        _forward[float](&p, X, W, Y, <float *> b_data, True, number, num_threads)
+    else:
+        _forward[double](&p, X, W, Y, <double *> b_data, True, number, num_threads)
 
 
 cdef bint _depthwise(const Plan *p, const Image *Y, Py_ssize_t lanes) noexcept nogil:
@@ -282,15 +314,18 @@ cdef bint _depthwise(const Plan *p, const Image *Y, Py_ssize_t lanes) noexcept n
     return p.inside == 1 and Y.channels == p.C and p.groups == p.C and p.C >= lanes
 
 
-cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint relu, int num_threads) except -1:
+cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint relu, uint8_t *index,
+                  int num_threads) except -1:
+    """With an index, Y is the pooled result: a band goes to scratch memory, and its maxima to Y."""
     cdef Shares shares
     cdef int thread
     cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
     cdef Py_ssize_t F = Y.channels // p.groups, K = p.runs * p.length
-    cdef Py_ssize_t group_size = (F + panel - 1) // panel * panel * K, units = Y.images * p.out[0] * p.bands, unit, g
-    cdef Py_ssize_t line = p.out[2] * Y.channels + panel, scratch = line + (_padded_size(p) if p.padded else 0) + 16
+    cdef Py_ssize_t group_size = (F + panel - 1) // panel * panel * K, units = Y.images * p.out[0] * p.bands, unit, g, at
+    cdef Py_ssize_t line = p.out[2] * Y.channels + panel, input = line + (_padded_size(p) if p.padded else 0) + 16
+    cdef Py_ssize_t scratch = input + (p.band * p.out[2] * Y.channels + panel if index != NULL else 0)
     cdef bint depthwise = _depthwise(p, &Y, panel // 2)
     cdef real *packed = NULL
     cdef real *buffer = NULL
@@ -316,15 +351,13 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
                     mine = buffer + thread * scratch
                     source = _read_band[real](p, &X, unit, mine + line)
                     taps = _taps(p, &X, unit)
-                    out = <real *> Y.data + _target(p, &Y, unit)
+                    out = <real *> Y.data + _target(p, &Y, unit) if index == NULL else mine + input
                     if depthwise:
                         if real is float:
                             kernels.direct_depthwise_f32(&taps, source, p.C, packed, bias, relu, out)
                         else:
                             kernels.direct_depthwise_f64(&taps, source, p.C, packed, bias, relu, out)
-                        unit = next_of(&shares, thread)
-                        continue
-                    for g in range(p.groups):
+                    for g in range(0 if depthwise else p.groups):
                         if real is float:
                             kernels.direct_forward_f32(&taps, source + g * p.inside, F, packed + g * group_size,
                                                        bias + g * F if bias != NULL else NULL, relu, out + g * F,
@@ -333,6 +366,9 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
                             kernels.direct_forward_f64(&taps, source + g * p.inside, F, packed + g * group_size,
                                                        bias + g * F if bias != NULL else NULL, relu, out + g * F,
                                                        Y.channels, mine)
+                    if index != NULL:
+                        at = unit // p.bands * Y.image + unit % p.bands * p.band // 2 * Y.stride[1]
+                        pool_squares[real](out, taps.rows, p.out[2], Y.channels, <real *> Y.data + at, index + at)
                     unit = next_of(&shares, thread)
     finally:
         give_workspace(buffer)

@@ -10,75 +10,12 @@ from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint8_t
 
 from nnx._ext.common cimport (
-    check_dim, check_ndim, check_threads, input_pointer, output_pointer, real, real_type,
+    _shape, check_dim, check_ndim, check_threads, check_writeable, input_pointer, output_pointer, real, real_type,
 )
+from nnx._ext.conv cimport Image, read_image
 from nnx._ext.simd cimport table
 
 cnp.import_array()
-
-cdef extern from "table.h" nogil:
-    struct nnx_pool_windows:
-        Py_ssize_t channels
-        Py_ssize_t size[3]
-        Py_ssize_t out[3]
-        Py_ssize_t kernel[3]
-        Py_ssize_t stride[3]
-        Py_ssize_t padding[3]
-        Py_ssize_t dilation[3]
-
-    struct nnx_pool_boxes:
-        Py_ssize_t channels
-        Py_ssize_t size[3]
-        Py_ssize_t out[3]
-        const int64_t *start[3]
-        const int64_t *end[3]
-        const double *count[3]
-
-    struct nnx_pool:
-        void (*max_row_f32)(
-            const nnx_pool_windows *, const float *, Py_ssize_t, Py_ssize_t, float *, void *, int
-        ) noexcept nogil
-        void (*max_row_f64)(
-            const nnx_pool_windows *, const double *, Py_ssize_t, Py_ssize_t, double *, void *, int
-        ) noexcept nogil
-        void (*max_row_backward_f32)(
-            const nnx_pool_windows *, const float *, const void *, int, Py_ssize_t, Py_ssize_t, float *
-        ) noexcept nogil
-        void (*max_row_backward_f64)(
-            const nnx_pool_windows *, const double *, const void *, int, Py_ssize_t, Py_ssize_t, double *
-        ) noexcept nogil
-        void (*max_image_backward_f32)(
-            const nnx_pool_windows *, const float *, const void *, int, float *
-        ) noexcept nogil
-        void (*max_image_backward_f64)(
-            const nnx_pool_windows *, const double *, const void *, int, double *
-        ) noexcept nogil
-        void (*max_row_squares_f32)(
-            const nnx_pool_windows *, const float *, Py_ssize_t, float *, uint8_t *
-        ) noexcept nogil
-        void (*max_row_squares_f64)(
-            const nnx_pool_windows *, const double *, Py_ssize_t, double *, uint8_t *
-        ) noexcept nogil
-        void (*max_row_squares_backward_f32)(
-            const nnx_pool_windows *, const float *, const uint8_t *, Py_ssize_t, float *
-        ) noexcept nogil
-        void (*max_row_squares_backward_f64)(
-            const nnx_pool_windows *, const double *, const uint8_t *, Py_ssize_t, double *
-        ) noexcept nogil
-        void (*max_row_drop_f32)(Py_ssize_t, const float *, void *, int) noexcept nogil
-        void (*max_row_drop_f64)(Py_ssize_t, const double *, void *, int) noexcept nogil
-        void (*mean_row_f32)(
-            const nnx_pool_boxes *, const float *, Py_ssize_t, Py_ssize_t, float *
-        ) noexcept nogil
-        void (*mean_row_f64)(
-            const nnx_pool_boxes *, const double *, Py_ssize_t, Py_ssize_t, double *
-        ) noexcept nogil
-        void (*mean_row_backward_f32)(
-            const nnx_pool_boxes *, const float *, Py_ssize_t, Py_ssize_t, float *
-        ) noexcept nogil
-        void (*mean_row_backward_f64)(
-            const nnx_pool_boxes *, const double *, Py_ssize_t, Py_ssize_t, double *
-        ) noexcept nogil
 
 cdef enum:
     LIMIT = 2147483647  # of every size: products of two do not overflow
@@ -122,6 +59,22 @@ cdef bint _squares(const nnx_pool_windows *g) noexcept nogil:
         g.kernel[0] == g.stride[0] == 1 and g.kernel[1] == g.stride[1] == 2 and g.kernel[2] == g.stride[2] == 2
         and g.padding[0] == g.padding[1] == g.padding[2] == 0 and g.dilation[1] == g.dilation[2] == 1
         and g.out[0] == g.size[0] and 2 * g.out[1] <= g.size[1] and 2 * g.out[2] <= g.size[2]
+    )
+
+
+cdef uint8_t *read_pooled(cnp.ndarray y, cnp.ndarray index, tuple size, int kind, str kernel, Image *image) except? NULL:
+    read_image(y, kind, True, kernel, "y", image)
+    check_writeable(y, kernel, "y")
+    check_ndim(y, 4, kernel, "y")
+    check_ndim(index, 4, kernel, "index")
+    cdef Py_ssize_t rows = size[0], columns = size[1], half = cnp.PyArray_DIM(y, 2), across = cnp.PyArray_DIM(y, 3)
+    if not 0 <= rows - 2 * half <= 1 or not 0 <= columns - 2 * across <= 1:
+        raise ValueError(f"{kernel}: expected y with half of {size} rows and columns, got shape {_shape(y)}")
+    if _shape(index) != _shape(y):
+        raise ValueError(f"{kernel}: expected index of y's shape {_shape(y)}, got {_shape(index)}")
+    image.size[1], image.size[2] = rows, columns
+    return <uint8_t *> output_pointer(
+        (<object> index).transpose(0, 2, 3, 1), cnp.NPY_UINT8, cnp.PyArray_SIZE(y), kernel, "index"
     )
 
 

@@ -10,11 +10,13 @@ Dimension letters: N images, C channels in, F filters (channels out).
 
 cimport numpy as cnp
 from cython.parallel cimport prange
+from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memset
 
 from nnx._ext.common cimport check_threads, check_writeable, real, real_type
 from nnx._ext.conv cimport Image, read_bias, read_image
 from nnx._ext.memory cimport give_workspace, take_workspace
+from nnx._ext.pool cimport pool_squares, read_pooled
 from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 
@@ -182,16 +184,43 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple padd
         return
     cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
     if kind == cnp.NPY_FLOAT:
-        _forward[float](&p, X, W, Y, <float *> b_data, relu, num_threads)
+        _forward[float](&p, X, W, Y, <float *> b_data, relu, NULL, num_threads)
     else:
-        _forward[double](&p, X, W, Y, <double *> b_data, relu, num_threads)
+        _forward[double](&p, X, W, Y, <double *> b_data, relu, NULL, num_threads)
 
 
-cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint relu, int num_threads) except -1:
+def forward_pooled(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, cnp.ndarray index, tuple size, tuple padding,
+                   int num_threads):
+    """y, index = the maxima of squares of 2x2 numbers of the positive part of forward(): as max_pool() of that.
+
+    size: rows and columns of forward()'s result; y and index (bytes) have half of them, rounded down, channels-last.
+    """
+    cdef Image X, W, Y
+    cdef Plan p
+    cdef int kind = real_type(y, "spread.forward_pooled", "y")
+    check_threads(num_threads, "spread.forward_pooled")
+    read_image(x, kind, False, "spread.forward_pooled", "x", &X)
+    read_image(w, kind, False, "spread.forward_pooled", "w", &W)
+    cdef uint8_t *number = read_pooled(y, index, size, kind, "spread.forward_pooled", &Y)
+    _plan(&X, &W, &Y, padding, kind, "spread.forward_pooled", &p)
+    cdef cnp.ndarray b = read_bias(bias, kind, Y.channels, "spread.forward_pooled")
+    if cnp.PyArray_SIZE(y) == 0:
+        return
+    cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
+    if kind == cnp.NPY_FLOAT:
+        _forward[float](&p, X, W, Y, <float *> b_data, True, number, num_threads)
+    else:
+        _forward[double](&p, X, W, Y, <double *> b_data, True, number, num_threads)
+
+
+cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint relu, uint8_t *index,
+                  int num_threads) except -1:
+    """With an index, Y is the pooled result: a band goes to scratch memory, and its maxima to Y."""
     cdef const nnx_spread *kernels = <const nnx_spread *> table().spread
     cdef Shares shares
     cdef int thread
-    cdef Py_ssize_t units = Y.images * p.bands, unit, scratch = _band_size(p), v, k, i, c, j, f
+    cdef Py_ssize_t units = Y.images * p.bands, unit, v, k, i, c, j, f, at
+    cdef Py_ssize_t input = _band_size(p), scratch = input + (p.rows * p.band.width + p.lanes if index != NULL else 0)
     cdef real *weights = NULL
     cdef real *buffer = NULL
     cdef real *biases
@@ -221,11 +250,14 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
                 while unit >= 0:
                     source = _spread_band[real](kernels, p, &X, unit, buffer + thread * scratch)
                     band = _band(p, unit)
-                    out = <real *> Y.data + unit // p.bands * Y.image + unit % p.bands * p.rows * Y.stride[1]
+                    at = unit // p.bands * Y.image + unit % p.bands * p.rows // (1 if index == NULL else 2) * Y.stride[1]
+                    out = <real *> Y.data + at if index == NULL else buffer + thread * scratch + input
                     if real is float:
                         kernels.spread_forward_f32(&band, source, weights, biases, relu, out)
                     else:
                         kernels.spread_forward_f64(&band, source, weights, biases, relu, out)
+                    if index != NULL:
+                        pool_squares[real](out, band.rows, p.out[1], p.band.F, <real *> Y.data + at, index + at)
                     unit = next_of(&shares, thread)
     finally:
         give_workspace(buffer)

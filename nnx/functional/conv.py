@@ -14,6 +14,7 @@ from nnx.backends import backend_of
 from nnx.backends.base.conv import output_sizes
 from nnx.functional import _window
 from nnx.functional._window import Pairs, Sizes
+from nnx.functional.pool import max_pool_geometry
 
 __all__ = [
     "conv1d",
@@ -94,37 +95,44 @@ def conv_nd(
     dilation: Any,
     groups: int,
     relu: bool = False,
-    masked: bool = True,
+    pool: tuple | None = None,
 ) -> Tensor:
     """Convolution over n spatial dimensions, for functions and layers; `owner` is for messages.
 
-    relu:    return the positive part, with its gradient
-    masked:  with `relu`, whether the gradient is still to be cut off where the result is 0; a max pooling behind it
-             has done so already (nnx/nn/_fusion.py)
+    relu:  return the positive part, with its gradient
+    pool:  with `relu`, return the max pooling of that; its owner, kernel_size, stride, padding, dilation and ceil_mode
     """
     w = _weight(owner, weight, n)
     x = _window.operand(owner, "input", input, w.dtype)
     b = None if bias is None else _window.operand(owner, "bias", bias, w.dtype)
     same_device(owner, weight=w.data, input=x.data, bias=None if b is None else b.data)
-    one, stride, pairs, dilation, groups = _conv_geometry(owner, n, x.shape, w.shape, stride, padding, dilation, groups)
+    one, stride, pairs, dilation, groups, out = _conv_geometry(
+        owner, n, x.shape, w.shape, stride, padding, dilation, groups
+    )
     _check_bias(owner, b, w.shape[0])
     if one:
         x = unsqueeze(x, 0)
     be = backend_of(x.data)
-    y = be.conv(x.data, w.data, None if b is None else b.data, stride, pairs, dilation, groups, relu)
+    b_data = None if b is None else b.data
     saved = be, x.data, w.data, stride, pairs, dilation, groups
-    if relu and masked:
-        t = record(y, _conv_relu_grad, (x, w, b), y, *saved)
+    if pool is not None:
+        pool_owner, *arguments = pool
+        y_shape = (x.shape[0], w.shape[0], *out)
+        windows = max_pool_geometry(pool_owner, n, y_shape, *arguments)[1:]
+        y, index = be.conv_max_pool(x.data, w.data, b_data, stride, pairs, dilation, groups, windows, arguments[-1])
+        t = record(y, _conv_max_pool_grad, (x, w, b), (be, index, y_shape, *windows), *saved)
     else:
-        t = record(y, _conv_grad, (x, w, b), *saved)
+        y = be.conv(x.data, w.data, b_data, stride, pairs, dilation, groups, relu)
+        t = record(y, _conv_relu_grad, (x, w, b), y, *saved) if relu else record(y, _conv_grad, (x, w, b), *saved)
     return squeeze(t, 0) if one else t
 
 
 @_window.remembered
 def _conv_geometry(
     owner: str, n: int, x_shape: Sizes, w_shape: Sizes, stride: Any, padding: Any, dilation: Any, groups: Any
-) -> tuple[bool, Sizes, Pairs, Sizes, int]:
-    """Check shapes and numbers: whether the input is one sample, and the numbers as `Backend.conv` takes them."""
+) -> tuple[bool, Sizes, Pairs, Sizes, int, Sizes]:
+    """Check shapes and numbers: whether the input is one sample, the numbers as `Backend.conv` takes them, and the
+    result's spatial sizes."""
     one = _window.check_images(owner, x_shape, n)
     kernel = w_shape[2:]
     stride = _window.sizes(owner, "stride", stride, n)
@@ -144,7 +152,7 @@ def _conv_geometry(
     _window.check_size(owner, (n_images, w_shape[0], *out))
     padded = tuple(size + low + high for size, (low, high) in zip(x_shape[-n:], pairs, strict=True))
     _window.check_size(owner, (n_images, x_shape[-n - 1], *padded))
-    return one, stride, pairs, dilation, groups
+    return one, stride, pairs, dilation, groups, out
 
 
 @fresh
@@ -152,7 +160,8 @@ def _conv_relu_grad(needs, gy, y, be, x, w, stride, padding, dilation, groups):
     return _conv_grad(needs, be.relu_backward(gy, y), be, x, w, stride, padding, dilation, groups)
 
 
-def _conv_behind_max_pool(needs, gy, pool, be, x, w, stride, padding, dilation, groups):
+@fresh
+def _conv_max_pool_grad(needs, gy, pool, be, x, w, stride, padding, dilation, groups):
     _, index, *windows = pool
     how = stride, padding, dilation, groups
     gx = sums = None
@@ -166,7 +175,7 @@ def _conv_behind_max_pool(needs, gy, pool, be, x, w, stride, padding, dilation, 
 
 
 @fresh
-@behind("max_pool", _conv_behind_max_pool)
+@behind("max_pool", _conv_max_pool_grad)
 def _conv_grad(needs, gy, be, x, w, stride, padding, dilation, groups):
     gx = gw = gb = None
     if needs[0]:

@@ -99,22 +99,17 @@ def max_pool_nd(
     dilation: Any,
     ceil_mode: bool,
     return_indices: bool,
-    of_relu: bool = False,
 ) -> Any:
-    """Max pooling over n spatial dimensions, for functions and layers.
-
-    of_relu: the input is a positive part whose gradient is cut off here, where there are fewer numbers: a maximum of 0
-             passes nothing on (nnx/nn/_fusion.py).
-    """
+    """Max pooling over n spatial dimensions, for functions and layers."""
     x = _window.operand(owner, "input", input)
     sizes, ceil_mode = x.shape[-n:], bool(ceil_mode)
-    one, kernel, stride, padding, dilation = _max_pool_geometry(
+    one, kernel, stride, padding, dilation = max_pool_geometry(
         owner, n, x.shape, kernel_size, stride, padding, dilation, ceil_mode
     )
     if one:
         x = unsqueeze(x, 0)
     be = backend_of(x.data)
-    y, index = be.max_pool(x.data, kernel, stride, padding, dilation, ceil_mode, of_relu)
+    y, index = be.max_pool(x.data, kernel, stride, padding, dilation, ceil_mode)
     t = record(y, _max_pool_grad, (x,), be, index, x.shape, kernel, stride, padding, dilation)
     t = squeeze(t, 0) if one else t
     if not return_indices:
@@ -124,7 +119,7 @@ def max_pool_nd(
 
 
 @_window.remembered
-def _max_pool_geometry(
+def max_pool_geometry(
     owner: str, n: int, shape: Sizes, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> tuple[bool, Sizes, Sizes, Sizes, Sizes]:
     """Check shape and numbers: whether the input is one sample, and the numbers as tuples."""

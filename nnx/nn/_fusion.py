@@ -4,8 +4,9 @@ Nothing can be observed but the time and, where batch norm is folded, rounding. 
 taken together, without hooks and without a `forward` of their own, so that nobody sees the Tensor in between.
 
 * Conv, Linear or BatchNorm, then ReLU: the positive part is stored at once.
-* Conv, ReLU, MaxPool: the maximum of a positive part passes its gradient to a positive number or, if it is 0, nothing.
-  So the gradient is cut off behind the pooling, where there are fewer numbers.
+* Conv, ReLU, MaxPool: one operation. The maximum of a positive part passes its gradient to a positive number or, if it
+  is 0, nothing: the gradient is cut off behind the pooling, where there are fewer numbers. The backend may keep what
+  lies between in the cache.
 * Conv, BatchNorm, with or without ReLU, in evaluation mode and where no gradient is recorded: batch norm is folded. Its
   factor is multiplied into the filters, its shift becomes the bias; anew in each call, so that nothing can be stale,
   and only where there are more pixels than weights.
@@ -43,7 +44,7 @@ def run(modules: Sequence[Any], x: Any) -> Any:
             i += 1
             relu = i < n and type(modules[i]) is ReLU and _plain(modules[i])
             i += relu
-            x = module._forward(x, relu, True, *_folded(module, norm))
+            x = module._forward(x, relu, *_folded(module, norm))
             continue
         if i == n or type(modules[i]) is not ReLU or type(module) not in _BEFORE_RELU or not _plain(module, modules[i]):
             x = module(x)
@@ -51,7 +52,7 @@ def run(modules: Sequence[Any], x: Any) -> Any:
         i += 1
         pool = modules[i] if i < n and type(module) in _CONVS and type(modules[i]) in _POOLS else None
         if pool is not None and not pool.return_indices and _plain(pool):
-            x = pool._forward(module._forward(x, relu=True, masked=False), of_relu=True)
+            x = module._forward(x, relu=True, pool=pool)
             i += 1
         else:
             x = module._forward(x, relu=True)

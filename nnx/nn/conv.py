@@ -101,9 +101,10 @@ class _Conv(Module):
         return self._forward(input)
 
     def _forward(
-        self, input: Any, relu: bool = False, masked: bool = True, weight: Any = None, bias: Any = None
+        self, input: Any, relu: bool = False, weight: Any = None, bias: Any = None, pool: Any = None
     ) -> Tensor:
-        """With a weight and a bias, those take the place of the layer's own (nnx/nn/_fusion.py)."""
+        """With a weight and a bias, those take the place of the layer's own; with a max pooling layer, and `relu`, the
+        result is what that one makes of it (nnx/nn/_fusion.py)."""
         owner, padding = type(self).__name__, self.padding
         if self.padding_mode != "zeros":
             input = self._padded(owner, input)
@@ -119,7 +120,7 @@ class _Conv(Module):
             self.dilation,
             self.groups,
             relu,
-            masked,
+            None if pool is None else pool._arguments(),
         )
 
     def _padded(self, owner: str, input: Any) -> Tensor:

@@ -58,21 +58,14 @@ class _MaxPool(Module):
         self.ceil_mode = bool(ceil_mode)
 
     def forward(self, input: Any) -> Any:
-        return self._forward(input)
-
-    def _forward(self, input: Any, of_relu: bool = False) -> Any:
+        owner, kernel_size, stride, padding, dilation, ceil_mode = self._arguments()
         return max_pool_nd(
-            type(self).__name__,
-            self._n,
-            input,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.ceil_mode,
-            self.return_indices,
-            of_relu,
+            owner, self._n, input, kernel_size, stride, padding, dilation, ceil_mode, self.return_indices
         )
+
+    def _arguments(self) -> tuple:
+        """Owner, kernel_size, stride, padding, dilation and ceil_mode."""
+        return type(self).__name__, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
 
     def extra_repr(self) -> str:
         return (

@@ -36,6 +36,7 @@ class ConvOps:
 
     xp: Any
     matmul: Any
+    max_pool: Any
     relu: Any
     pad: Any
 
@@ -113,6 +114,25 @@ class ConvOps:
         columns = columns.reshape(groups, math.prod(w_shape[1:]), positions)
         g = self.xp.moveaxis(gy, 0, 1).reshape(groups, k // groups, positions)
         return self.matmul(g, columns.swapaxes(1, 2)).reshape(w_shape)
+
+    def conv_max_pool(
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        b: np.ndarray | None,
+        stride: Sizes,
+        padding: Pairs,
+        dilation: Sizes,
+        groups: int,
+        windows: tuple[Sizes, ...],
+        ceil_mode: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`max_pool` of the positive part of `conv`: (y, index), with the same bits.
+
+        windows:  kernel, stride, padding and dilation of the pooling
+        """
+        y = self.conv(x, w, b, stride, padding, dilation, groups, True)
+        return self.max_pool(y, *windows, ceil_mode, True)
 
     def conv_sums_behind_max_pool(
         self,

@@ -93,6 +93,38 @@ class ConvKernels:
             _conv.forward(_source(x), _whole(w), _bias(b), y, stride, low, dilation, groups, relu, threads)
         return y
 
+    def conv_max_pool(
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        b: np.ndarray | None,
+        stride: Sizes,
+        padding: Pairs,
+        dilation: Sizes,
+        groups: int,
+        windows: tuple[Sizes, ...],
+        ceil_mode: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        how = ""
+        if _takes(x, w) and (b is None or b.dtype == x.dtype):
+            y_shape, low = _result(x.shape, w.shape, stride, padding, dilation)
+            if _are_squares(y_shape, windows, ceil_mode) and not _is_product(w.shape, stride, padding, groups):
+                how = _algorithm(y_shape, w.shape, stride, low, dilation, groups, _fast(x), _few(x))
+        if how != "spread" and how != "direct":
+            return super().conv_max_pool(  # type: ignore[misc]
+                x, w, b, stride, padding, dilation, groups, windows, ceil_mode
+            )
+        size = y_shape[2:]
+        y = empty_channels_last((*y_shape[:2], size[0] // 2, size[1] // 2), x.dtype)
+        index = empty_channels_last(y.shape, np.dtype(np.uint8))
+        arguments = _source(x), _whole(w), _bias(b), y, index, size
+        threads = threads_for(math.prod(y_shape) * (w.size // max(w.shape[0], 1)), 0.1)
+        if how == "spread":
+            _spread.forward_pooled(*arguments, low, threads)
+        else:
+            _direct.forward_pooled(*arguments, stride, low, dilation, groups, threads)
+        return y, index
+
     def conv_data_grad(
         self,
         gy: np.ndarray,
@@ -237,6 +269,12 @@ def _weight_algorithm(
     weights, pixels = math.prod(w_shape), gy_shape[0] * math.prod(gy_shape[2:])
     many = groups == 1 and weights >= _MANY_WEIGHTS and weights > _WEIGHTS_PER_PIXEL * pixels
     return "columns" if how == "direct" and many else how
+
+
+@lru_cache(1024)
+def _are_squares(y_shape: Sizes, windows: tuple[Sizes, ...], ceil_mode: bool) -> bool:
+    """Whether pooling takes squares of 2x2 beside each other, all of them whole."""
+    return windows == ((2, 2), (2, 2), (0, 0), (1, 1)) and not (ceil_mode and any(n % 2 for n in y_shape[2:]))
 
 
 @lru_cache(1024)
