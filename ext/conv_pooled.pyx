@@ -1,10 +1,10 @@
 """The gradient of a convolution's weights and bias behind max pooling, from the pooled gradients.
 
-Only one number of each window has a gradient, and `index` from max_pool says which: with windows of four, three quarters
-of the products of the usual weight gradient are with zeros, and the gradient of the convolution's result need not be
-written at all. A unit of work is a band of windows of one image, with a padded copy of the input's rows under it; each of
-a fixed number of chunks sums its bands, and chunks are added in order: the bits do not depend on the number of threads.
-The kernel is in ext/simd/conv_pooled.h.
+Only one number of each window has a gradient, and `index` from max_pool says which: with windows of four, three
+quarters of the products of the usual weight gradient are with zeros, and the gradient of the convolution's result need
+not be written at all. A unit of work is a band of windows of one image, with a padded copy of the input's rows under
+it; each of a fixed number of chunks sums its bands, and chunks are added in order: the bits do not depend on the number
+of threads. The kernel is in ext/simd/conv_pooled.h.
 
 Dimension letters: N images, C channels in, F filters (channels out); P, Q rows and columns of windows.
 """
@@ -13,7 +13,9 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
-from nnx._ext.common cimport check_threads, check_writeable, input_pointer, output_pointer, real, real_type
+from nnx._ext.common cimport (
+    _shape, check_threads, check_writeable, input_pointer, output_pointer, real, real_type,
+)
 from nnx._ext.conv cimport Geometry, Image, read_geometry, read_image
 from nnx._ext.memory cimport give_workspace, take_workspace
 from nnx._ext.share cimport Shares, next_of, share_out
@@ -72,7 +74,9 @@ cdef int _plan(Image *x, Image *w, Image *y, tuple stride, tuple padding, tuple 
     cdef Py_ssize_t window[2]
     cdef Geometry conv, pool
     if len(stride) != 2 or len(kernel) != 2:
-        raise ValueError(f"pooled_weight_grad: expected images of 2 dimensions, got stride {stride} and windows {kernel}")
+        raise ValueError(
+            f"pooled_weight_grad: expected images of 2 dimensions, got stride {stride} and windows {kernel}"
+        )
     read_geometry(stride, padding, (1, 1), LARGEST, "pooled_weight_grad", &conv)
     read_geometry(pool_stride, (0, 0), pool_dilation, LARGEST, "pooled_weight_grad", &pool)
     for k in range(2):
@@ -83,8 +87,8 @@ cdef int _plan(Image *x, Image *w, Image *y, tuple stride, tuple padding, tuple 
         raise ValueError(f"pooled_weight_grad: expected windows of 1 to 255 elements, got {kernel}")
     if w.channels != x.channels or w.images != y.channels or x.images != y.images:
         raise ValueError(
-            f"pooled_weight_grad: expected x (N, C, ..), gw (F, C, ..) and gy (N, F, ..), got ({x.images}, {x.channels}), "
-            f"({w.images}, {w.channels}) and ({y.images}, {y.channels})"
+            f"pooled_weight_grad: expected x (N, C, ..), gw (F, C, ..) and gy (N, F, ..), "
+            f"got ({x.images}, {x.channels}), ({w.images}, {w.channels}) and ({y.images}, {y.channels})"
         )
     p.C = x.channels
     p.out[0], p.out[1] = y.size[1], y.size[2]
@@ -175,7 +179,7 @@ def weight_grad(cnp.ndarray gy, cnp.ndarray index, cnp.ndarray x, cnp.ndarray gw
     for axis in range(4):
         if cnp.PyArray_DIM(index, axis) != cnp.PyArray_DIM(gy, axis):
             raise ValueError(
-                f"pooled_weight_grad: expected index of gy's shape, got {(<object> index).shape} and {(<object> gy).shape}"
+                f"pooled_weight_grad: expected index of gy's shape, got {_shape(index)} and {_shape(gy)}"
             )
     _plan(&X, &W, &Y, stride, padding, kernel, pool_stride, pool_dilation, kind, &p)
     cdef void *bias = output_pointer(gb, kind, Y.channels, "pooled_weight_grad", "gb")

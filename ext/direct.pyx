@@ -2,8 +2,7 @@
 
 An image, or a band of its rows, is copied once with the zeros of its padding around it (an unpadded channels-last image
 is read in place); of a volume, the bands of all planes that one plane of the result reads. The kernels of
-ext/simd/direct.h walk over it; no column matrix is built. The data gradient goes the other way: each pixel's products
-are added to a padded image, which is then copied without its border.
+ext/simd/direct.h walk over it; no column matrix is built. The data gradient, in direct_data.pyx, goes the other way.
 
 A unit of work is a band of one image, or of one plane of a volume; its size depends on the shapes alone, sums over
 bands have a fixed order, and no two tasks write the same number, so that the bits do not depend on the number of
@@ -27,90 +26,19 @@ from nnx._ext.simd cimport table
 
 cnp.import_array()
 
-cdef extern from "table.h" nogil:
-    struct nnx_taps:
-        Py_ssize_t rows
-        Py_ssize_t columns
-        Py_ssize_t row_step
-        Py_ssize_t pixel_step
-        Py_ssize_t runs
-        Py_ssize_t length
-        const Py_ssize_t *offset
-        Py_ssize_t planes
-        Py_ssize_t down
-        Py_ssize_t beside
-        Py_ssize_t front
-        Py_ssize_t depth
-        Py_ssize_t depth_dilation
-        Py_ssize_t top
-        Py_ssize_t height
-        Py_ssize_t stride
-        Py_ssize_t dilation
-
-    ctypedef struct nnx_direct "struct nnx_direct":
-        void (*direct_forward_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, const float *, int,
-                                   float *, Py_ssize_t, float *) noexcept nogil
-        void (*direct_forward_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, const double *, int,
-                                   double *, Py_ssize_t, double *) noexcept nogil
-        void (*direct_weight_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, Py_ssize_t, float *,
-                                  Py_ssize_t) noexcept nogil
-        void (*direct_weight_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, Py_ssize_t, double *,
-                                  Py_ssize_t) noexcept nogil
-        void (*direct_depthwise_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, const float *, int,
-                                     float *) noexcept nogil
-        void (*direct_depthwise_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, const double *, int,
-                                     double *) noexcept nogil
-        void (*direct_depthwise_weight_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *,
-                                            float *) noexcept nogil
-        void (*direct_depthwise_weight_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *,
-                                            double *) noexcept nogil
-        void (*direct_depthwise_scatter_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *,
-                                             float *) noexcept nogil
-        void (*direct_depthwise_scatter_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *,
-                                             double *) noexcept nogil
-        void (*direct_add_f32)(const nnx_taps *, const float *, Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t,
-                               Py_ssize_t, float *, float *, Py_ssize_t) noexcept nogil
-        void (*direct_add_f64)(const nnx_taps *, const double *, Py_ssize_t, Py_ssize_t, const double *, Py_ssize_t,
-                               Py_ssize_t, double *, double *, Py_ssize_t) noexcept nogil
-        void (*direct_scatter_f32)(const nnx_taps *, const float *, Py_ssize_t, float *) noexcept nogil
-        void (*direct_scatter_f64)(const nnx_taps *, const double *, Py_ssize_t, double *) noexcept nogil
-
 cdef enum:
-    BAND_BYTES = 65536    # of a padded band, about: it stays in the second-level cache, beside the band of the result
-    PIXEL_STEP = 32       # from one pixel's number to the next one's; below, what they give overlaps within a vector
-    POOLED_BYTES = 131072 # of a band whose maxima are all that is kept, about
-    BANDS = 4             # of an image's rows, so that threads share the work of a few images evenly
-    UNITS = 16            # at least, where there are rows enough, so that threads share the work evenly
-    CHUNKS = 16           # partial weight gradients, at most
-    SUM_BLOCK = 1024      # numbers of a partial gradient that one task adds up
-    MAX_RUNS = 1024       # of a filter
-    LARGEST = 1 << 24     # stride, padding, dilation
+    BAND_BYTES = 65536     # of a padded band, about: it stays in the second-level cache, beside the band of the result
+    POOLED_BYTES = 131072  # of a band whose maxima are all that is kept, about
+    CHUNKS = 16            # partial weight gradients, at most
+    SUM_BLOCK = 1024       # numbers of a partial gradient that one task adds up
+    LARGEST = 1 << 24      # stride, padding, dilation
 
 
 cdef double MOST = 2.0 ** 48  # numbers of scratch memory
 
 
-cdef struct Plan:
-    Py_ssize_t stride[3]      # planes, rows, columns
-    Py_ssize_t low[3]         # zeros in front, above and to the left
-    Py_ssize_t dilation[3]
-    Py_ssize_t C
-    Py_ssize_t groups
-    Py_ssize_t inside         # channels of a group
-    Py_ssize_t taps[3]
-    Py_ssize_t reach[3]       # planes, rows and columns that one filter covers
-    Py_ssize_t out[3]         # planes, rows and columns of y
-    Py_ssize_t width          # columns of a padded band
-    Py_ssize_t band           # rows of y per band
-    Py_ssize_t bands          # per image or plane
-    bint padded               # whether bands are copied at all
-    Py_ssize_t runs
-    Py_ssize_t length
-    Py_ssize_t offset[MAX_RUNS]
-
-
-cdef int _plan(Image *x, Image *w, Image *y, tuple stride, tuple padding, tuple dilation, Py_ssize_t groups,
-               str kernel, Plan *p) except -1:
+cdef int read_plan(Image *x, Image *w, Image *y, tuple stride, tuple padding, tuple dilation, Py_ssize_t groups,
+                   str kernel, Plan *p) except -1:
     """Check the shapes and cut the images into bands."""
     cdef Geometry g
     cdef int axis
@@ -269,7 +197,7 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stri
     read_image(x, kind, False, "direct.forward", "x", &X)
     read_image(w, kind, False, "direct.forward", "w", &W)
     read_image(y, kind, True, "direct.forward", "y", &Y)
-    _plan(&X, &W, &Y, stride, padding, dilation, groups, "direct.forward", &p)
+    read_plan(&X, &W, &Y, stride, padding, dilation, groups, "direct.forward", &p)
     cdef cnp.ndarray b = read_bias(bias, kind, Y.channels, "direct.forward")
     if cnp.PyArray_SIZE(y) == 0:
         return
@@ -280,8 +208,8 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stri
         _forward[double](&p, X, W, Y, <double *> b_data, relu, NULL, num_threads)
 
 
-def forward_pooled(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, cnp.ndarray index, tuple size, tuple stride,
-                   tuple padding, tuple dilation, Py_ssize_t groups, int num_threads):
+def forward_pooled(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, cnp.ndarray index, tuple size,
+                   tuple stride, tuple padding, tuple dilation, Py_ssize_t groups, int num_threads):
     """y, index = the maxima of squares of 2x2 numbers of the positive part of forward(): as max_pool() of that.
 
     size: rows and columns of forward()'s result; y and index (bytes) have half of them, rounded down, channels-last.
@@ -293,7 +221,7 @@ def forward_pooled(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, cnp
     read_image(x, kind, False, "direct.forward_pooled", "x", &X)
     read_image(w, kind, False, "direct.forward_pooled", "w", &W)
     cdef uint8_t *number = read_pooled(y, index, size, kind, "direct.forward_pooled", &Y)
-    _plan(&X, &W, &Y, stride, padding, dilation, groups, "direct.forward_pooled", &p)
+    read_plan(&X, &W, &Y, stride, padding, dilation, groups, "direct.forward_pooled", &p)
     cdef cnp.ndarray b = read_bias(bias, kind, Y.channels, "direct.forward_pooled")
     if cnp.PyArray_SIZE(y) == 0:
         return
@@ -323,9 +251,10 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
     cdef Py_ssize_t F = Y.channels // p.groups, K = p.runs * p.length
-    cdef Py_ssize_t group_size = (F + panel - 1) // panel * panel * K, units = Y.images * p.out[0] * p.bands, unit, g, at
+    cdef Py_ssize_t group_size = (F + panel - 1) // panel * panel * K, units = Y.images * p.out[0] * p.bands, unit, g
     cdef Py_ssize_t line = p.out[2] * Y.channels + panel, input = line + (_padded_size(p) if p.padded else 0) + 16
     cdef Py_ssize_t scratch = input + (p.band * p.out[2] * Y.channels + panel if index != NULL else 0)
+    cdef Py_ssize_t at
     cdef bint depthwise = _depthwise(p, &Y, panel // 2)
     cdef real *packed = NULL
     cdef real *buffer = NULL
@@ -340,7 +269,7 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
         buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
         with nogil:
             if depthwise:
-                _pack_depthwise[real](p, &W, packed)
+                pack_depthwise[real](p, &W, packed)
             else:
                 for g in range(p.groups):
                     _pack[real](p, &W, g * F, F, panel, packed + g * group_size)
@@ -376,7 +305,7 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
     return 0
 
 
-cdef void _pack_depthwise(const Plan *p, const Image *W, real *packed) noexcept nogil:
+cdef void pack_depthwise(const Plan *p, const Image *W, real *packed) noexcept nogil:
     """packed[tap][channel]"""
     cdef Py_ssize_t t, c
     for t in range(p.runs):
@@ -408,251 +337,6 @@ cdef void _pack(const Plan *p, const Image *W, Py_ssize_t first, Py_ssize_t F, P
         f += panel
 
 
-# -- data gradient ----------------------------------------------------------------------------------
-
-def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple stride, tuple padding, tuple dilation,
-              Py_ssize_t groups, int num_threads):
-    """gx = the gradient of forward() with respect to x, from gy; with a bias it is a transposed convolution.
-
-    gy (N, F, axes) channels-last, w (F, C, taps), bias (C,) or None, gx (N, C, axes) channels-last; one group, or
-    one filter and one group for each channel, w (C, 1, taps).
-    """
-    cdef Image X, W, Y
-    cdef Plan p
-    cdef int kind = real_type(gx, "direct.data_grad", "gx")
-    check_threads(num_threads, "direct.data_grad")
-    check_writeable(gx, "direct.data_grad", "gx")
-    read_image(gx, kind, True, "direct.data_grad", "gx", &X)
-    read_image(w, kind, False, "direct.data_grad", "w", &W)
-    read_image(gy, kind, True, "direct.data_grad", "gy", &Y)
-    _plan(&X, &W, &Y, stride, padding, dilation, groups, "direct.data_grad", &p)
-    if len(stride) == 3:
-        raise ValueError("direct.data_grad: expected images of 1 or 2 dimensions, got 3")
-    if groups != 1 and not (p.inside == 1 and Y.channels == p.C):
-        raise ValueError(f"direct.data_grad: expected 1 group or one filter per channel, got {Y.channels} in {groups}")
-    cdef cnp.ndarray b = read_bias(bias, kind, X.channels, "direct.data_grad")
-    if cnp.PyArray_SIZE(gx) == 0:
-        return
-    cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
-    if groups == 1 and p.dilation[1] == 1 and p.dilation[2] == 1 and p.stride[2] * p.C < PIXEL_STEP:
-        if kind == cnp.NPY_FLOAT:
-            _data_rows[float](&p, X, W, Y, <float *> b_data, num_threads)
-        else:
-            _data_rows[double](&p, X, W, Y, <double *> b_data, num_threads)
-    elif kind == cnp.NPY_FLOAT:
-        _data_grad[float](&p, X, W, Y, <float *> b_data, num_threads)
-    else:
-        _data_grad[double](&p, X, W, Y, <double *> b_data, num_threads)
-
-
-cdef int _data_rows(Plan *p, Image X, Image W, Image Y, const real *bias, int num_threads) except -1:
-    """The same for few channels and without dilation: row by row of gx, which nothing is added to afterwards."""
-    cdef Shares shares
-    cdef int thread
-    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
-    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
-    cdef Py_ssize_t runs = p.taps[1], F = Y.channels, C = X.channels, i, unit
-    cdef Py_ssize_t band = max((X.size[1] + BANDS - 1) // BANDS, 1), bands = (X.size[1] + band - 1) // band
-    cdef Py_ssize_t line = (max(p.width, p.low[2] + X.size[2]) * C + 2 * panel + 15) // 16 * 16
-    # one line for the sums, and those of NAME(direct_add)
-    cdef Py_ssize_t scratch = (1 + (min(p.length, panel) + p.stride[2] * C - 1) // (p.stride[2] * C)) * line
-    cdef Py_ssize_t packed_row = (p.length + panel - 1) // panel * panel * F  # numbers of a row of the filters
-    cdef real *packed = NULL
-    cdef real *buffer = NULL
-    for i in range(runs):
-        p.offset[i] = -i * Y.stride[1]
-    if X.images * bands < num_threads:
-        num_threads = X.images * bands
-    try:
-        packed = <real *> take_workspace(max(runs * packed_row, 1) * sizeof(real))
-        buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
-        with nogil:
-            _pack_rows[real](p, &W, F, panel, packed)
-            share_out(&shares, X.images * bands, num_threads)
-            for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
-                unit = next_of(&shares, thread)
-                while unit >= 0:
-                    _data_band[real](p, &X, &Y, unit // bands, unit % bands * band, band, packed, packed_row, bias,
-                                     buffer + thread * scratch, line)
-                    unit = next_of(&shares, thread)
-    finally:
-        give_workspace(buffer)
-        give_workspace(packed)
-    return 0
-
-
-cdef void _data_band(Plan *p, const Image *X, const Image *Y, Py_ssize_t image, Py_ssize_t row, Py_ssize_t band,
-                     const real *packed, Py_ssize_t packed_row, const real *bias, real *sums,
-                     Py_ssize_t line) noexcept nogil:
-    """Up to `band` rows of an image of gx, from `row` on."""
-    cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
-    cdef Py_ssize_t s = p.stride[1], step = p.stride[2] * p.C, phase, top, first, last, j, c
-    cdef const real *gy
-    cdef const real *w
-    cdef real *to
-    cdef nnx_taps taps
-    taps.columns = p.out[2]
-    taps.pixel_step = Y.channels
-    taps.length = Y.channels
-    taps.down = taps.beside = 0
-    taps.offset = p.offset
-    for row in range(row, min(row + band, X.size[1])):
-        memset(sums, 0, line * sizeof(real))
-        # Of the filters' rows, every s-th meets this one; the first of them reads row `top` of gy.
-        phase = (row + p.low[1]) % s
-        top = (row + p.low[1]) // s
-        taps.runs = (p.taps[1] - phase + s - 1) // s if p.taps[1] > phase else 0
-        first, last = max(top - p.out[1] + 1, 0), min(top + 1, taps.runs)
-        if first < last:
-            gy = <real *> Y.data + image * Y.image + top * Y.stride[1]
-            w = packed + _rows_before(p.taps[1], s, phase) * packed_row
-            if real is float:
-                kernels.direct_add_f32(&taps, gy, first, last, w, p.length, step, sums, sums + line, line)
-            else:
-                kernels.direct_add_f64(&taps, gy, first, last, w, p.length, step, sums, sums + line, line)
-        to = <real *> X.data + image * X.image + row * X.stride[1]
-        memcpy(to, sums + p.low[2] * p.C, X.size[2] * p.C * sizeof(real))
-        if bias != NULL:
-            for j in range(X.size[2]):
-                for c in range(p.C):
-                    to[j * p.C + c] += bias[c]
-
-
-cdef inline Py_ssize_t _rows_before(Py_ssize_t runs, Py_ssize_t s, Py_ssize_t phase) noexcept nogil:
-    """Of `runs` rows, those whose number modulo s is below `phase`."""
-    return runs // s * phase + min(runs % s, phase)
-
-
-cdef void _pack_rows(const Plan *p, const Image *W, Py_ssize_t F, Py_ssize_t panel, real *packed) noexcept nogil:
-    """packed[phase][panel][row of the filter][filter][number of the row], zeros behind the last number."""
-    cdef Py_ssize_t phase, s = p.stride[1], at, i, f, place
-    cdef const real *w
-    for phase in range(min(s, p.taps[1])):
-        at = 0
-        while at < p.length:
-            i = phase
-            while i < p.taps[1]:
-                for f in range(F):
-                    w = <real *> W.data + f * W.image + i * W.stride[1]
-                    for place in range(at, at + panel):
-                        packed[place - at] = (
-                            w[place % p.C * W.channel + place // p.C * W.stride[2]] if place < p.length else 0
-                        )
-                    packed += panel
-                i += s
-            at += panel
-
-
-cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int num_threads) except -1:
-    cdef Shares shares
-    cdef int thread
-    cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
-    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
-    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
-    cdef Py_ssize_t lanes = panel // 2, run = (p.length + lanes - 1) // lanes * lanes, columns = p.runs * run
-    cdef Py_ssize_t panels = (columns + panel - 1) // panel, F = Y.channels, H = X.size[1], C = X.channels
-    # A task makes a band of gx's rows [top, end): it adds up what the rows of gy give that reach one of them.
-    cdef Py_ssize_t wanted = max((UNITS + X.images - 1) // X.images, 1)
-    cdef Py_ssize_t band = max((H + wanted - 1) // wanted, p.reach[1]), bands = (H + band - 1) // band
-    cdef Py_ssize_t width = max(p.width, p.low[2] + X.size[2]), s = p.stride[1], top, end, first, last, origin
-    cdef Py_ssize_t image = ((band + 2 * p.reach[1]) * width * C + lanes + 15) // 16 * 16, tile = p.out[2] * columns
-    cdef bint depthwise = p.groups != 1
-    cdef Py_ssize_t scratch = image + (0 if depthwise else (tile + 15) // 16 * 16) + 16, unit, i, j, c
-    cdef real *packed = NULL
-    cdef real *buffer = NULL
-    cdef real *mine
-    cdef real *to
-    cdef const real *source
-    cdef nnx_taps taps
-    taps.rows = 1
-    taps.columns = p.out[2]
-    taps.row_step = 0
-    taps.pixel_step = p.stride[2] * C
-    taps.runs = p.runs
-    taps.length = p.length
-    taps.offset = p.offset
-    cdef bint joined = p.runs == p.taps[1]
-    for i in range(p.runs):
-        p.offset[i] = (i if joined else i // p.taps[2]) * p.dilation[1] * width * C
-        if not joined:
-            p.offset[i] += i % p.taps[2] * p.dilation[2] * C
-    if X.images * bands < num_threads:
-        num_threads = X.images * bands
-    try:
-        packed = <real *> take_workspace(max(p.runs * C if depthwise else panels * panel * F, 1) * sizeof(real))
-        buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
-        with nogil:
-            if depthwise:
-                _pack_depthwise[real](p, &W, packed)
-            else:
-                _pack_transposed[real](p, &W, F, panel, run, columns, packed)
-            share_out(&shares, X.images * bands, num_threads)
-            for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
-                unit = next_of(&shares, thread)
-                while unit >= 0:
-                    mine = buffer + thread * scratch
-                    top = unit % bands * band
-                    end = min(top + band, H)
-                    first = max((top + p.low[1] - p.reach[1] + s) // s, 0) if top + p.low[1] >= p.reach[1] else 0
-                    last = min((end - 1 + p.low[1]) // s, p.out[1] - 1)
-                    origin = min(first * s, top + p.low[1])  # the padded row that `mine` begins with
-                    memset(mine, 0, image * sizeof(real))
-                    source = <real *> Y.data + unit // bands * Y.image
-                    for i in range(first, last + 1):
-                        if real is float:
-                            if depthwise:
-                                kernels.direct_depthwise_scatter_f32(&taps, source + i * Y.stride[1], C, packed,
-                                                                     mine + (i * s - origin) * width * C)
-                            else:
-                                gemm.gemm_f32(p.out[2], columns, F, source + i * Y.stride[1], F, 1, packed, F,
-                                              mine + image, columns, 1, 0, NULL, NULL, 0)
-                                kernels.direct_scatter_f32(&taps, mine + image, run,
-                                                           mine + (i * s - origin) * width * C)
-                        elif depthwise:
-                            kernels.direct_depthwise_scatter_f64(&taps, source + i * Y.stride[1], C, packed,
-                                                                 mine + (i * s - origin) * width * C)
-                        else:
-                            gemm.gemm_f64(p.out[2], columns, F, source + i * Y.stride[1], F, 1, packed, F,
-                                          mine + image, columns, 1, 0, NULL, NULL, 0)
-                            kernels.direct_scatter_f64(&taps, mine + image, run, mine + (i * s - origin) * width * C)
-                    for i in range(top, end):
-                        to = <real *> X.data + unit // bands * X.image + i * X.stride[1]
-                        source = mine + ((i + p.low[1] - origin) * width + p.low[2]) * C
-                        if bias == NULL:
-                            memcpy(to, source, X.size[2] * C * sizeof(real))
-                        else:
-                            for j in range(X.size[2]):
-                                for c in range(C):
-                                    to[j * C + c] = source[j * C + c] + bias[c]
-                    unit = next_of(&shares, thread)
-    finally:
-        give_workspace(buffer)
-        give_workspace(packed)
-    return 0
-
-
-cdef void _pack_transposed(const Plan *p, const Image *W, Py_ssize_t F, Py_ssize_t panel, Py_ssize_t run,
-                           Py_ssize_t columns, real *packed) noexcept nogil:
-    """packed[panel][filter][column of the panel]; a run of taps takes `run` columns, zeros behind its end."""
-    cdef Py_ssize_t at, f, k, place, i
-    cdef bint joined = p.runs == p.taps[1]
-    cdef const real *w
-    cdef real *to
-    for at in range((columns + panel - 1) // panel * panel):
-        to = packed + at // panel * F * panel + at % panel
-        k = at // run  # the run's number
-        place = at % run
-        if at >= columns or place >= p.length:
-            for f in range(F):
-                to[f * panel] = 0
-            continue
-        i = k if joined else k // p.taps[2]
-        k = place // p.C if joined else k % p.taps[2]
-        w = <real *> W.data + place % p.C * W.channel + i * W.stride[1] + k * W.stride[2]
-        for f in range(F):
-            to[f * panel] = w[f * W.image]
-
-
 # -- weight gradient --------------------------------------------------------------------------------
 
 def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple stride, tuple padding, tuple dilation,
@@ -669,7 +353,7 @@ def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple stride, tup
     read_image(x, kind, False, "direct.weight_grad", "x", &X)
     read_image(gw, kind, False, "direct.weight_grad", "gw", &W)
     read_image(gy, kind, True, "direct.weight_grad", "gy", &Y)
-    _plan(&X, &W, &Y, stride, padding, dilation, groups, "direct.weight_grad", &p)
+    read_plan(&X, &W, &Y, stride, padding, dilation, groups, "direct.weight_grad", &p)
     if cnp.PyArray_SIZE(gw) == 0:
         return
     if kind == cnp.NPY_FLOAT:

@@ -62,7 +62,8 @@ cdef bint _squares(const nnx_pool_windows *g) noexcept nogil:
     )
 
 
-cdef uint8_t *read_pooled(cnp.ndarray y, cnp.ndarray index, tuple size, int kind, str kernel, Image *image) except? NULL:
+cdef uint8_t *read_pooled(cnp.ndarray y, cnp.ndarray index, tuple size, int kind, str kernel,
+                          Image *image) except? NULL:
     read_image(y, kind, True, kernel, "y", image)
     check_writeable(y, kernel, "y")
     check_ndim(y, 4, kernel, "y")

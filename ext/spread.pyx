@@ -189,8 +189,8 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple padd
         _forward[double](&p, X, W, Y, <double *> b_data, relu, NULL, num_threads)
 
 
-def forward_pooled(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, cnp.ndarray index, tuple size, tuple padding,
-                   int num_threads):
+def forward_pooled(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, cnp.ndarray index, tuple size,
+                   tuple padding, int num_threads):
     """y, index = the maxima of squares of 2x2 numbers of the positive part of forward(): as max_pool() of that.
 
     size: rows and columns of forward()'s result; y and index (bytes) have half of them, rounded down, channels-last.
@@ -219,7 +219,7 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
     cdef const nnx_spread *kernels = <const nnx_spread *> table().spread
     cdef Shares shares
     cdef int thread
-    cdef Py_ssize_t units = Y.images * p.bands, unit, v, k, i, c, j, f, at
+    cdef Py_ssize_t units = Y.images * p.bands, unit, v, k, i, c, j, f, at, step = 1 if index == NULL else 2
     cdef Py_ssize_t input = _band_size(p), scratch = input + (p.rows * p.band.width + p.lanes if index != NULL else 0)
     cdef real *weights = NULL
     cdef real *buffer = NULL
@@ -250,7 +250,7 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
                 while unit >= 0:
                     source = _spread_band[real](kernels, p, &X, unit, buffer + thread * scratch)
                     band = _band(p, unit)
-                    at = unit // p.bands * Y.image + unit % p.bands * p.rows // (1 if index == NULL else 2) * Y.stride[1]
+                    at = unit // p.bands * Y.image + unit % p.bands * p.rows // step * Y.stride[1]
                     out = <real *> Y.data + at if index == NULL else buffer + thread * scratch + input
                     if real is float:
                         kernels.spread_forward_f32(&band, source, weights, biases, relu, out)

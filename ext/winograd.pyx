@@ -171,14 +171,11 @@ cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t s
     cdef Py_ssize_t scratch = 36 * (v_step + m_step), b, g, first, count
     cdef float *packed = NULL
     cdef float *buffer = NULL
-    cdef float *zeros = NULL
     cdef float *V
     cdef float *M
     try:
         packed = <float *> take_workspace(36 * u_step * sizeof(float) + 64)
         buffer = <float *> take_workspace(num_threads * scratch * sizeof(float) + 64)
-        zeros = <float *> take_workspace((C + 64) * sizeof(float))
-        memset(zeros, 0, C * sizeof(float))
         with nogil:
             for g in prange(groups, num_threads=num_threads, schedule="static"):
                 winograd.winograd_weights_f32(C, g * lanes, min(lanes, F - g * lanes), w, sf, sc, sh, sw, panel, packed,
@@ -196,7 +193,6 @@ cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t s
                     winograd.winograd_output_f32(&target, <float *> Y.data, bias, relu, first, count, M, f_row, m_step)
                     b = next_of(&shares, thread)
     finally:
-        give_workspace(zeros)
         give_workspace(buffer)
         give_workspace(packed)
     return 0

@@ -25,17 +25,6 @@ def forward_pooled(
     groups: int,
     num_threads: int,
 ) -> None: ...
-def data_grad(
-    gy: np.ndarray,
-    w: np.ndarray,
-    bias: np.ndarray | None,
-    gx: np.ndarray,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-    groups: int,
-    num_threads: int,
-) -> None: ...
 def weight_grad(
     gy: np.ndarray,
     x: np.ndarray,

@@ -72,8 +72,8 @@ cdef extern from "table.h" nogil:
             const nnx_pool_boxes *, const double *, Py_ssize_t, Py_ssize_t, double *
         ) noexcept nogil
 
-# The image batch y of maxima with the rows and columns, `size`, of what is pooled; returns the data of `index`. Both are
-# channels-last, with half as many rows and columns.
+# The image batch y of maxima with the rows and columns, `size`, of what is pooled; returns the data of `index`. Both
+# are channels-last, with half as many rows and columns.
 cdef uint8_t *read_pooled(cnp.ndarray y, cnp.ndarray index, tuple size, int kind, str kernel, Image *image) except? NULL
 
 # y, index = the largest number of each square of 2x2 pixels of a band, which is a positive part: as max_pool(). An odd

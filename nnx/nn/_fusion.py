@@ -1,7 +1,8 @@
 """What Sequential runs as one: a layer, the batch norm behind it, the ReLU behind that, the max pooling behind that.
 
-Nothing can be observed but the time and, where batch norm is folded, rounding. Only modules of exactly these types are
-taken together, without hooks and without a `forward` of their own, so that nobody sees the Tensor in between.
+Nothing can be observed but the time and, where batch norm is folded or behind max pooling, rounding. Only modules of
+exactly these types are taken together, without hooks and without a `forward` of their own, so that nobody sees the
+Tensor in between.
 
 * Conv, Linear or BatchNorm, then ReLU: the positive part is stored at once.
 * Conv, ReLU, MaxPool: one operation. The maximum of a positive part passes its gradient to a positive number or, if it

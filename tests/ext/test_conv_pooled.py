@@ -310,7 +310,7 @@ GOOD = {
 FROZEN, FROZEN_BIAS = np.ones((6, 4, 3, 3), F), np.ones(6, F)
 FROZEN.flags.writeable = FROZEN_BIAS.flags.writeable = False
 MANY = 2**22 + 1  # filters; what is not written to takes no memory
-THREE = {"gy": np.ones((2, 6, 2), F), "x": np.ones((2, 4, 6), F), "gw": np.ones((6, 4, 3), F)}
+THREE = {"gy": last(np.ones((2, 6, 2), F)), "x": np.ones((2, 4, 6), F), "gw": np.ones((6, 4, 3), F)}
 ERRORS = [
     ({"gw": None}, TypeError, "expected gw to be an array, got None"),
     ({"gw": np.ones((6, 4, 3, 3), int)}, TypeError, "expected gw to be float32 or float64, native and aligned"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cases._layouts import empty_last, holes, last
-from nnx._ext import direct
+from nnx._ext import direct, direct_data
 from nnx.backends.base import Backend
 
 BASE = Backend()
@@ -24,7 +24,7 @@ def passes(x, w, b, gy, stride, padding, dilation, threads=2, layout=np.asarray,
     gw = np.full(w.shape, np.nan, x.dtype)
     direct.forward(layout(x), layout(w), b, y, stride, padding, dilation, groups, False, threads)
     if x.ndim < 5 and (groups == 1 or groups == w.shape[0] == x.shape[1]):
-        direct.data_grad(last(gy), layout(w), None, gx, stride, padding, dilation, groups, threads)
+        direct_data.data_grad(last(gy), layout(w), None, gx, stride, padding, dilation, groups, threads)
     direct.weight_grad(last(gy), layout(x), gw, stride, padding, dilation, groups, threads)
     return y, gx, gw
 
@@ -121,13 +121,13 @@ def test_depthwise_rows_of_every_length(level, rng, kernel, dtype):
 def test_data_grad_of_volumes_is_done_elsewhere():
     gy, gx = empty_last((1, 6, 4, 4, 4), F), empty_last((1, 4, 4, 4, 4), F)
     with pytest.raises(ValueError, match="direct.data_grad: expected images of 1 or 2 dimensions, got 3"):
-        direct.data_grad(gy, np.ones((6, 4, 1, 1, 1), F), None, gx, (1,) * 3, (0,) * 3, (1,) * 3, 1, 1)
+        direct_data.data_grad(gy, np.ones((6, 4, 1, 1, 1), F), None, gx, (1,) * 3, (0,) * 3, (1,) * 3, 1, 1)
 
 
 def test_data_grad_takes_one_group_or_one_filter_per_channel():
     gy, gx = empty_last((1, 6, 4, 4), F), empty_last((1, 4, 4, 4), F)
     with pytest.raises(ValueError, match="direct.data_grad: expected 1 group or one filter per channel, got 6 in 2"):
-        direct.data_grad(gy, np.ones((6, 2, 1, 1), F), None, gx, (1, 1), (0, 0), (1, 1), 2, 1)
+        direct_data.data_grad(gy, np.ones((6, 2, 1, 1), F), None, gx, (1, 1), (0, 0), (1, 1), 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_data_grad_with_bias_is_a_transposed_convolution(level, rng):
     w, bias = rng.standard_normal((6, 5, 3, 3)).astype(np.float32), rng.standard_normal(5).astype(np.float32)
     how = ((2, 2), (1, 1), (1, 1), 1, 2)
     plain, with_bias = empty_last((2, 5, 8, 8), np.float32), empty_last((2, 5, 8, 8), np.float32)
-    direct.data_grad(gy, w, None, plain, *how)
-    direct.data_grad(gy, w, bias, with_bias, *how)
+    direct_data.data_grad(gy, w, None, plain, *how)
+    direct_data.data_grad(gy, w, bias, with_bias, *how)
     check(with_bias, plain + bias[:, None, None], np.float32)
 
 
@@ -185,7 +185,7 @@ def test_what_is_not_finite_stays_in_its_taps(level, rng, bad, dtype):
     gx, gw = empty_last((1, 2, 8, 8), dtype), np.empty_like(w)
     with np.errstate(invalid="ignore"):
         expected = BASE.conv_data_grad(gy, w, gx.shape, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
-    direct.data_grad(last(gy), w, None, gx, (1, 1), (0, 0), (1, 1), 1, 2)
+    direct_data.data_grad(last(gy), w, None, gx, (1, 1), (0, 0), (1, 1), 1, 2)
     np.testing.assert_array_equal(np.isfinite(gx), np.isfinite(expected))
     assert np.isfinite(gx).sum() == 2 * (64 - 9)
     direct.weight_grad(last(gy), x, gw, (1, 1), (0, 0), (1, 1), 1, 2)
@@ -217,7 +217,7 @@ def test_nothing_is_written_behind_the_result(level, rng):
     assert (memory[:32] == 7).all() and (memory[-32:] == 7).all()
     memory = np.full(2 * 6 * 5 * 2 + 64, 7.0)
     gx = memory[32:-32].reshape(2, 6, 5, 2).transpose(0, 3, 1, 2)
-    direct.data_grad(last(y), w, None, gx, (1, 1), (1, 1), (1, 1), 1, 1)
+    direct_data.data_grad(last(y), w, None, gx, (1, 1), (1, 1), (1, 1), 1, 1)
     assert (memory[:32] == 7).all() and (memory[-32:] == 7).all()
 
 
@@ -241,7 +241,7 @@ def test_sizes_that_could_overflow_are_refused():
     with pytest.raises(MemoryError, match="direct.forward: no memory for a band of 4 rows with stride"):
         direct.forward(x, w, None, y, *how, 1, False, 1)
     with pytest.raises(MemoryError, match="direct.data_grad: no memory for a band of 4 rows"):
-        direct.data_grad(y, w, None, last(x), *how, 1, 1)
+        direct_data.data_grad(y, w, None, last(x), *how, 1, 1)
     with pytest.raises(MemoryError, match="direct.weight_grad: no memory for a band of 4 rows"):
         direct.weight_grad(y, x, gw, *how, 1, 1)
 

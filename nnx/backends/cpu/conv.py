@@ -25,6 +25,7 @@ from nnx._ext import conv as _conv
 from nnx._ext import conv_pooled as _conv_pooled
 from nnx._ext import conv_weight as _conv_weight
 from nnx._ext import direct as _direct
+from nnx._ext import direct_data as _direct_data
 from nnx._ext import gemm as _gemm
 from nnx._ext import spread as _spread
 from nnx._ext import winograd as _winograd
@@ -152,7 +153,7 @@ class ConvKernels:
             turned = _turned(_whole(w), groups)
             _direct.forward(channels_last(gy), turned, None, gx, stride, border, dilation, groups, False, threads)
         elif how == "scattered":
-            _direct.data_grad(channels_last(gy), _whole(w), None, gx, stride, low, dilation, groups, threads)
+            _direct_data.data_grad(channels_last(gy), _whole(w), None, gx, stride, low, dilation, groups, threads)
         else:
             _conv.data_grad(_source(gy), _whole(w), None, gx, stride, low, dilation, groups, threads)
         return gx

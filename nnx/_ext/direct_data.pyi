@@ -1,0 +1,13 @@
+import numpy as np
+
+def data_grad(
+    gy: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray | None,
+    gx: np.ndarray,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    num_threads: int,
+) -> None: ...
