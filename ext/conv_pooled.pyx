@@ -14,7 +14,7 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
 from nnx._ext.common cimport (
-    _shape, check_threads, check_writeable, input_pointer, output_pointer, real, real_type,
+    _shape, check_ndim, check_threads, check_writeable, input_pointer, output_pointer, real, real_type,
 )
 from nnx._ext.conv cimport Geometry, Image, read_geometry, read_image
 from nnx._ext.memory cimport give_workspace, take_workspace
@@ -90,6 +90,8 @@ cdef int _plan(Image *x, Image *w, Image *y, tuple stride, tuple padding, tuple 
             f"pooled_weight_grad: expected x (N, C, ..), gw (F, C, ..) and gy (N, F, ..), "
             f"got ({x.images}, {x.channels}), ({w.images}, {w.channels}) and ({y.images}, {y.channels})"
         )
+    if x.channels * w.size[1] * w.size[2] == 0:
+        raise ValueError("pooled_weight_grad: expected filters of at least one number")
     p.C = x.channels
     p.out[0], p.out[1] = y.size[1], y.size[2]
     p.low[0], p.low[1] = conv.padding[1], conv.padding[2]
@@ -174,8 +176,7 @@ def weight_grad(cnp.ndarray gy, cnp.ndarray index, cnp.ndarray x, cnp.ndarray gw
             f"pooled_weight_grad: expected gy, x and gw with 4 dimensions, got {cnp.PyArray_NDIM(gy)}, "
             f"{cnp.PyArray_NDIM(x)} and {cnp.PyArray_NDIM(gw)}"
         )
-    if cnp.PyArray_NDIM(index) != 4:
-        raise ValueError(f"pooled_weight_grad: expected index with 4 dimensions, got {cnp.PyArray_NDIM(index)}")
+    check_ndim(index, 4, "pooled_weight_grad", "index")
     for axis in range(4):
         if cnp.PyArray_DIM(index, axis) != cnp.PyArray_DIM(gy, axis):
             raise ValueError(

@@ -221,6 +221,8 @@ def forward_pooled(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, cnp
     read_image(x, kind, False, "direct.forward_pooled", "x", &X)
     read_image(w, kind, False, "direct.forward_pooled", "w", &W)
     cdef uint8_t *number = read_pooled(y, index, size, kind, "direct.forward_pooled", &Y)
+    if len(stride) != 2:
+        raise ValueError(f"direct.forward_pooled: expected strides of 2 dimensions, got {stride}")
     read_plan(&X, &W, &Y, stride, padding, dilation, groups, "direct.forward_pooled", &p)
     cdef cnp.ndarray b = read_bias(bias, kind, Y.channels, "direct.forward_pooled")
     if cnp.PyArray_SIZE(y) == 0:

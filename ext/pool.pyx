@@ -68,6 +68,8 @@ cdef uint8_t *read_pooled(cnp.ndarray y, cnp.ndarray index, tuple size, int kind
     check_writeable(y, kernel, "y")
     check_ndim(y, 4, kernel, "y")
     check_ndim(index, 4, kernel, "index")
+    if len(size) != 2:
+        raise ValueError(f"{kernel}: expected size to be rows and columns, got {size}")
     cdef Py_ssize_t rows = size[0], columns = size[1], half = cnp.PyArray_DIM(y, 2), across = cnp.PyArray_DIM(y, 3)
     if not 0 <= rows - 2 * half <= 1 or not 0 <= columns - 2 * across <= 1:
         raise ValueError(f"{kernel}: expected y with half of {size} rows and columns, got shape {_shape(y)}")

@@ -50,6 +50,15 @@ NOT_OFFERED = {
     "large-windows": Case((1, 4, 20, 20), (4, 4, 5, 5), {}, {"kernel_size": 16}),
     "sequence": Case((2, 4, 30), (4, 4, 20), {}, {"kernel_size": 4}),
     "volume": Case((2, 3, 6, 6, 5), (4, 3, 3, 3, 2), {}, TWO),
+    "far-padding": Case((1, 1, 1, 7), (2, 1, 1, 1), {"padding": (0, 70000)}, {"kernel_size": (1, 3)}),
+    "far-windows": Case((1, 1, 1, 70010), (2, 1, 1, 1), {}, {"kernel_size": (1, 2), "stride": (1, 70000)}),
+    "far-pixels": Case(
+        (1, 1, 1, 140020), (2, 1, 1, 1), {"stride": (1, 70000)}, {"kernel_size": (1, 2), "stride": (1, 2)}
+    ),
+    "far-elements": Case(
+        (1, 1, 2, 70010), (2, 1, 1, 1), {}, {"kernel_size": (1, 2), "stride": (1, 2), "dilation": (1, 66000)}
+    ),
+    "long-rows": Case((1, 1, 3, 600000), (2, 1, 2, 3), {}, TWO),
     "one-sample": Case((6, 12, 12), (16, 6, 5, 5), {}, TWO),
 }
 WINOGRAD = Case((2, 16, 10, 10), (16, 16, 3, 3), {}, TWO)
@@ -200,16 +209,17 @@ def test_the_base_backend_offers_nothing(monkeypatch):
 
 
 @both_types
-def test_some_gradients_only(dtype, monkeypatch, calls):
+def test_some_gradients_only(dtype, monkeypatch, offers, calls):
     for wanted in np.ndindex(2, 2, 2):
         if any(wanted):
             leaves = operands(SECOND, dtype, map(bool, wanted))
             expected = one_by_one(both, SECOND, leaves, monkeypatch)
             calls.clear()
+            offers.clear()
             actual = pull(both, SECOND, leaves)
             assert_agree(actual, expected)
             assert [g is not None for g in actual] == [bool(n) for n in wanted]
-            assert len(calls) == wanted[0]
+            assert len(calls) == wanted[0] and len(offers) == max(wanted[1:]), "nothing is computed in vain"
 
 
 def test_without_a_bias(monkeypatch):
@@ -296,7 +306,8 @@ def test_retained_gradients_are_there(x_wanted, dtype, monkeypatch):
 @pytest.mark.parametrize("x_wanted", (False, True))
 def test_a_second_backward(x_wanted, offers):
     leaves = operands(SECOND, np.float32, (x_wanted, True, True))
-    z = both(SECOND, leaves)
+    y = convolved(SECOND, leaves)
+    z = pooled(SECOND, y)
     gy = cotangent(z)
     z.backward(gy, retain_graph=True)
     once = [None if leaf.grad is None else leaf.grad.copy() for leaf in leaves]
@@ -306,8 +317,9 @@ def test_a_second_backward(x_wanted, offers):
         assert (leaf.grad is None) == (g is None)
         if g is not None:
             np.testing.assert_array_equal(leaf.grad, 2 * g)
-    with pytest.raises(RuntimeError, match="expected a graph that was not used yet"):
-        z.backward(gy)
+    for used, name in ((z, "max_pool"), (y, "conv")):
+        with pytest.raises(RuntimeError, match=f"expected a graph that was not used yet, .* \\(operation '{name}'\\)"):
+            used.backward(cotangent(used))
 
 
 def test_what_is_given_is_not_written_to():

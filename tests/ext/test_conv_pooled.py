@@ -332,7 +332,9 @@ ERRORS = [
     ({"gy": GOOD["gy"].astype(float)}, TypeError, "expected arrays of one dtype, got gy of float64"),
     ({"gy": np.ones((2, 6, 2, 3), F)}, ValueError, "expected gy to be channels-last in memory"),
     (THREE, ValueError, "expected gy, x and gw with 4 dimensions, got 3, 3 and 3"),
-    ({"index": np.zeros((2, 6, 2), np.uint8)}, ValueError, "expected index with 4 dimensions, got 3"),
+    ({"index": None}, TypeError, "expected index to be an array, got None"),
+    ({"index": np.zeros((2, 6, 2), np.uint8)}, ValueError, r"expected index with 4 dimensions, got shape \(2, 6, 2\)"),
+    ({"gw": np.ones((6, 4, 3, 0), F)}, ValueError, "expected filters of at least one number"),
     (
         {"index": last(np.zeros((2, 6, 3, 2), np.uint8))},
         ValueError,

@@ -150,7 +150,8 @@ class ConvOps:
         """The gradients of the weights and the bias of `conv` from that of a `max_pool` of its result.
 
         The same sums as in `conv_weight_grad` and `channel_sum` of `max_pool_backward`, without the numbers that are
-        zero: another order of additions, but no less exact. None where the backend does not offer it.
+        zero: another order of additions, but no less exact; and what is infinite or NaN in x counts only under a
+        maximum, where otherwise zero times that is NaN. None where the backend does not offer it.
 
         gy, index, pool:  arguments of `max_pool_backward`
         whole:            whether the gradient of the whole result is computed anyway, for that of x

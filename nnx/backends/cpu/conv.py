@@ -59,6 +59,8 @@ _SCATTER_CHANNELS = 16  # below, a data gradient of stride 1 pays for whole vect
 
 _POOLED_FEWER = 3  # times fewer windows than pixels, at least
 _POOLED_CHANNELS = 16  # at most; the sums of more do not stay in the first-level cache
+_POOLED_LARGEST = 65536  # stride, padding and dilation that the kernel takes
+_POOLED_BAND = 1 << 20  # numbers of the input under one row of windows, at most
 _POOLED_UNDER, _POOLED_MOST = 64, 512  # numbers under a filter, where the data gradient needs the rest anyway
 
 
@@ -206,13 +208,14 @@ class ConvKernels:
         y_shape, kernel, pool_stride, pool_padding, pool_dilation = pool
         low = tuple([p[0] for p in padding])
         how = _weight_algorithm(y_shape, w_shape, stride, low, dilation, groups, _fast(gy), _few(gy))
-        if how == "winograd" or any(pool_padding):
+        if how == "winograd" or any(pool_padding) or groups != 1 or max(dilation) > 1:
             return None
-        if not _suits_pooled(gy.shape, y_shape, w_shape, dilation, groups, whole):
+        geometry = stride, low, kernel, pool_stride, pool_dilation
+        if not _suits_pooled(gy.shape, y_shape, w_shape, geometry, whole):
             return None
         gw, gb = empty(w_shape, gy.dtype), empty(w_shape[:1], gy.dtype)
-        last, windows = (channels_last(gy), channels_last(index)), (kernel, pool_stride, pool_dilation)
-        _conv_pooled.weight_grad(*last, _source(x), gw, gb, stride, low, *windows, _threads(gy, gw))
+        last = channels_last(gy), channels_last(index)
+        _conv_pooled.weight_grad(*last, _source(x), gw, gb, *geometry, _threads(gy, gw))
         return gw, gb
 
     def channel_sum(self, gy: np.ndarray) -> np.ndarray:
@@ -279,16 +282,19 @@ def _are_squares(y_shape: Sizes, windows: tuple[Sizes, ...], ceil_mode: bool) ->
 
 
 @lru_cache(1024)
-def _suits_pooled(pooled: Sizes, y_shape: Sizes, w_shape: Sizes, dilation: Sizes, groups: int, whole: bool) -> bool:
+def _suits_pooled(pooled: Sizes, y_shape: Sizes, w_shape: Sizes, geometry: tuple[Sizes, ...], whole: bool) -> bool:
     """Whether sums over the pooled gradients are faster than those over the whole gradient, most of which is zero.
 
     whole:  the whole gradient is needed anyway, so that only the sums themselves are saved
     """
     under = math.prod(w_shape[1:])  # the numbers under a filter
+    if len(w_shape) != 4 or not 0 < under or max(map(max, geometry)) > _POOLED_LARGEST:
+        return False
+    stride, _, kernel, pool_stride, pool_dilation = geometry
+    spans = [(k - 1) * d * s + taps for k, d, s, taps in zip(kernel, pool_dilation, stride, w_shape[2:], strict=True)]
+    band = spans[0] * (spans[1] + (pooled[3] - 1) * pool_stride[1] * stride[1]) * w_shape[1]
     return (
-        len(w_shape) == 4
-        and groups == 1
-        and max(dilation) == 1
+        band <= _POOLED_BAND
         and w_shape[1] <= _POOLED_CHANNELS
         and _POOLED_FEWER * math.prod(pooled[2:]) <= math.prod(y_shape[2:])
         and (not whole or _POOLED_UNDER <= under <= _POOLED_MOST)

@@ -25,7 +25,8 @@ both_types = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 @pytest.fixture(params=simd.supported_levels())
 def level(request):
-    """Force each level in turn."""
+    """Force each level in turn, with one thread: more of them have a test of their own."""
+    nnx.set_num_threads(1)
     previous = simd.force_level(request.param)
     yield request.param
     simd.force_level(previous)
@@ -205,9 +206,16 @@ def test_exact_sums_meet_what_they_are_for():
 
 @both_types
 def test_every_number_of_filters_that_may_be_spread(level, dtype):
+    """From two filters on, the wide images are cut into bands of 8 rows, the last of 3."""
+    small, wide = (2, 2, 13, 14), (1, 4, 19, 240)
     for filters in range(1, 9):
-        for down, padding in ((3, ONES), (5, ((4, 1), (0, 3))), (7, ((0, 0), (0, 0)))):
-            case = Case((2, 2, 13, 14), (filters, 2, down, 3), padding=padding)
+        for x, down, padding in (
+            (small, 3, ONES),
+            (small, 5, ((4, 1), (0, 3))),
+            (small, 7, ((0, 0), (0, 0))),
+            (wide, 3, ONES),
+        ):
+            case = Case(x, (filters, x[1], down, 3), padding=padding)
             arrays = draw(case, dtype)
             check(fused("spread", case, *arrays), separate("spread", case, *arrays))
 
@@ -248,14 +256,17 @@ def test_no_images_no_channels_and_no_positive_numbers(level, dtype, runs):
 @both_types
 @pytest.mark.parametrize("name", ["lenet", "spread-bands", "in-place", "padded-bands", "long-rows", "depthwise"])
 def test_the_number_of_threads_does_not_change_the_bits(name, dtype, every_kernel_threaded):
+    """Of so many images that all threads take part."""
     case = CASES[name]
-    expected = two_steps(case, *draw(case, dtype))
+    case = case._replace(x=(200 if name == "lenet" else 20, *case.x[1:]))
+    arrays = draw(case, dtype)
+    expected = two_steps(case, *arrays)
+    alone = {kernel: separate(kernel, case, *arrays) for kernel in KERNELS if case.few or kernel == "direct"}
     for threads in (1, 2, 3, 4, 8):
         nnx.set_num_threads(threads)
-        check(CPU.conv_max_pool(*draw(case, dtype), *case.how, SQUARES, False), expected)
-        for kernel in KERNELS if case.few else ("direct",):
-            arrays = draw(case, dtype)
-            check(fused(kernel, case, *arrays, threads), separate(kernel, case, *arrays))
+        check(CPU.conv_max_pool(*arrays, *case.how, SQUARES, False), expected)
+        for kernel, right in alone.items():
+            check(fused(kernel, case, *arrays, threads), right)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -368,6 +379,7 @@ HALF = r"expected y with half of \({}\) rows and columns, got shape \(2, 6, 4, 4
 ERRORS = {
     "two-dimensions": ({"y": np.ones((2, 6), F)}, ValueError, "expected y with 3 to 5 dimensions, got shape"),
     "order": ({"y": np.ones(SHAPE, F)}, ValueError, "expected y to be channels-last in memory, got shape"),
+    "size": ({"size": (8,)}, ValueError, r"expected size to be rows and columns, got \(8,\)"),
     "read-only": ({"y": frozen(numbers())}, ValueError, "expected y to be writeable, got a read-only array"),
     "sequences": ({"y": numbers((2, 6, 4))}, ValueError, r"expected y with 4 dimensions, got shape \(2, 6, 4\)"),
     "no-index": ({"index": None}, TypeError, "expected index to be an array, got None"),
@@ -407,6 +419,15 @@ def test_errors(kernel, name):
     change, error, message = ERRORS[name]
     with pytest.raises(error, match=f"{kernel}.forward_pooled: {message}"):
         call(kernel, **change)
+
+
+def test_direct_refuses_volumes():
+    x, w = np.ones((2, 3, 2, 8, 9)), np.ones((6, 3, 2, 3, 3))
+    y, index = last(np.zeros(SHAPE)), places()
+    with pytest.raises(ValueError, match=r"direct.forward_pooled: expected strides of 2 dimensions, got \(1, 1, 1\)"):
+        KERNELS["direct"].forward_pooled(x, w, None, y, index, (8, 9), (1, 1, 1), (0, 1, 1), (1, 1, 1), 1, 1)
+    with pytest.raises(ValueError, match="expected images of 1 or 2 dimensions like stride, got 3"):
+        KERNELS["direct"].forward_pooled(x, w, None, y, index, (8, 9), (1, 1), (1, 1), (1, 1), 1, 1)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
