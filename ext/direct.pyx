@@ -19,7 +19,7 @@ from libc.string cimport memcpy, memset
 from nnx._ext.common cimport check_threads, check_writeable, real, real_type
 from nnx._ext.conv cimport Geometry, Image, read_bias, read_geometry, read_image
 from nnx._ext.gemm cimport nnx_gemm
-from nnx._ext.memory cimport give_workspace, take_workspace
+from nnx._ext.memory cimport give_workspace, is_streamed, take_workspace
 from nnx._ext.pool cimport pool_squares, read_pooled
 from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
@@ -146,6 +146,7 @@ cdef nnx_taps _taps(Plan *p, const Image *x, Py_ssize_t unit) noexcept nogil:
     t.height = x.size[1]
     t.stride = p.stride[1]
     t.dilation = p.dilation[1]
+    t.stream = False
     return t
 
 
@@ -258,6 +259,7 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
     cdef Py_ssize_t scratch = input + (p.band * p.out[2] * Y.channels + panel if index != NULL else 0)
     cdef Py_ssize_t at
     cdef bint depthwise = _depthwise(p, &Y, panel // 2)
+    cdef bint stream = index == NULL and p.groups == 1 and is_streamed(Y.data, Y.images * Y.image, F, sizeof(real))
     cdef real *packed = NULL
     cdef real *buffer = NULL
     cdef real *mine
@@ -282,6 +284,7 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
                     mine = buffer + thread * scratch
                     source = _read_band[real](p, &X, unit, mine + line)
                     taps = _taps(p, &X, unit)
+                    taps.stream = stream
                     out = <real *> Y.data + _target(p, &Y, unit) if index == NULL else mine + input
                     if depthwise:
                         if real is float:

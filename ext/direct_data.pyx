@@ -108,6 +108,7 @@ cdef void _data_band(Plan *p, const Image *X, const Image *Y, Py_ssize_t image, 
     cdef real *to
     cdef nnx_taps taps
     taps.columns = p.out[2]
+    taps.stream = False
     taps.pixel_step = Y.channels
     taps.length = Y.channels
     taps.down = taps.beside = 0
@@ -182,6 +183,7 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
     cdef nnx_taps taps
     taps.rows = 1
     taps.columns = p.out[2]
+    taps.stream = False
     taps.row_step = 0
     taps.pixel_step = p.stride[2] * C
     taps.runs = p.runs

@@ -14,7 +14,7 @@ from libc.string cimport memset
 from nnx._ext.common cimport _shape, check_threads, check_writeable
 from nnx._ext.conv cimport Image, read_image
 from nnx._ext.gemm cimport nnx_gemm
-from nnx._ext.memory cimport give_workspace, take_workspace
+from nnx._ext.memory cimport give_workspace, is_streamed, take_workspace
 from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 
@@ -32,6 +32,7 @@ cdef extern from "table.h" nogil:
         Py_ssize_t image
         Py_ssize_t row
         Py_ssize_t pixel
+        int stream
 
     enum:
         WINOGRAD_ROWS
@@ -87,6 +88,7 @@ cdef void _tiles(nnx_tiles *t, Image *a, Image *y, Py_ssize_t top, Py_ssize_t le
     t.image = a.image
     t.row = a.stride[1]
     t.pixel = a.stride[2]
+    t.stream = False
 
 
 cdef Py_ssize_t _block(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t weights) noexcept nogil:
@@ -164,6 +166,7 @@ cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t s
     cdef nnx_tiles source, target
     _tiles(&source, &X, &Y, top, left)
     _tiles(&target, &Y, &Y, 0, 0)
+    target.stream = is_streamed(Y.data, Y.images * Y.image, F, sizeof(float))
     cdef Py_ssize_t tiles = Y.images * target.down * target.across, block = _block(tiles, c_row + f_row, C * F)
     cdef Py_ssize_t blocks = (tiles + block - 1) // block, groups = (F + lanes - 1) // lanes
     # a line of padding keeps the 36 matrices from falling onto the same cache sets

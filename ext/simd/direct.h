@@ -73,6 +73,15 @@ INLINE void NAME(pixels)(const int rows, const int vectors, const struct nnx_tap
             }
         }
     }
+    if (d->stream) {
+        UNROLL(12)
+        for (int r = 0; r < rows; r++) {
+            STREAM(out + r * ldo, relu ? NAME(positive)(sum[r][0]) : sum[r][0]);
+            if (vectors == 2)
+                STREAM(out + r * ldo + VLEN, relu ? NAME(positive)(sum[r][1]) : sum[r][1]);
+        }
+        return;
+    }
     UNROLL(12)
     for (int r = 0; r < rows; r++) {
         STORE(out + r * ldo, relu ? NAME(positive)(sum[r][0]) : sum[r][0]);
@@ -167,6 +176,8 @@ static void NAME(direct_forward)(const struct nnx_taps *d, const REAL *x, ptrdif
                 memcpy(y + i * columns * ldy, line, columns * ldy * sizeof(REAL));
         }
     }
+    if (d->stream)
+        STREAMED();
 }
 
 /* sum[n][0..vectors) += sum over pixels of x[pixel + n] gy[pixel]: `count` numbers of a run, a constant. */

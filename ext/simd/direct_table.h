@@ -16,6 +16,7 @@ struct nnx_taps {
     ptrdiff_t planes, down, beside;       /* runs == planes * down * beside */
     ptrdiff_t front, depth, depth_dilation;
     ptrdiff_t top, height, stride, dilation;
+    int stream; /* forward: whether results are stored past the caches; a pixel is whole cache lines */
 };
 
 #define NNX_TABLE_direct(X, REAL) \

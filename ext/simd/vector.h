@@ -6,6 +6,8 @@
  *   NAME(positive)(v)  max(v, 0), NaN stays
  *   NAME(first_lanes)(n), NAME(keep)(v, mask)  a mask of the first n numbers; v there, and zeros elsewhere
  *   NAME(load_part)(p, n), NAME(store_part)(p, v, n)  the first n < VLEN numbers, zeros behind them; no others are touched
+ *   STREAM(p, v)       to an aligned address, past the caches: saves reading the line that is written. Whole lines of 64
+ *                      bytes, one vector right after the other; then STREAMED(), before another thread may read them
  *   ADVANCE(p, by)     p += by, and the compiler forgets where p comes from: it steps the pointer through an unrolled
  *                      loop instead of keeping an address for each step, of which there are more than registers
  */
@@ -36,6 +38,17 @@
 #define NNX_SHUFFLES 1 /* __builtin_shuffle, which takes positions that are not known before */
 #else
 #define NNX_SHUFFLES 0
+#endif
+
+#if defined(__GNUC__) && defined(__AVX512F__)
+#define STREAM(p, v) _mm512_stream_ps((float *)(p), (__m512)(v))
+#define STREAMED() _mm_sfence()
+#elif defined(__GNUC__) && defined(__AVX__)
+#define STREAM(p, v) _mm256_stream_ps((float *)(p), (__m256)(v))
+#define STREAMED() _mm_sfence()
+#else
+#define STREAM(p, v) STORE(p, v)
+#define STREAMED() ((void)0)
 #endif
 
 #define LOAD(p) (*(const NAME(vec) *)(p))

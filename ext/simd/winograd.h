@@ -262,13 +262,16 @@ static void NAME(winograd_products)(ptrdiff_t tiles, ptrdiff_t C, ptrdiff_t c_ro
 }
 
 /* A row of a tile of y: A' over a row of half-transformed numbers, plus bias, of which `columns` are inside the image. */
-INLINE void NAME(store_result_row)(const VEC *m, VEC bias, int relu, REAL *to, ptrdiff_t pixel, int columns, ptrdiff_t n)
+INLINE void NAME(store_result_row)(const VEC *m, VEC bias, int relu, const int stream, REAL *to, ptrdiff_t pixel,
+                                   int columns, ptrdiff_t n)
 {
     VEC out[4];
     NAME(result_step)(m, 1, out);
     for (int j = 0; j < 4 && j < columns; j++) {
         const VEC sum = out[j] + bias, result = relu ? NAME(positive)(sum) : sum;
-        if (n >= VLEN)
+        if (stream)
+            STREAM(to + j * pixel, result);
+        else if (n >= VLEN)
             STORE(to + j * pixel, result);
         else
             NAME(store_part)(to + j * pixel, result, n);
@@ -276,8 +279,8 @@ INLINE void NAME(store_result_row)(const VEC *m, VEC bias, int relu, REAL *to, p
 }
 
 /* y = A' m A + bias for VLEN filters of one tile; rows are made in pairs, as in `input_tile`. */
-INLINE void NAME(output_tile)(const REAL *m, ptrdiff_t step, VEC bias, int relu, REAL *to, ptrdiff_t row, ptrdiff_t pixel,
-                              int rows, int columns, ptrdiff_t n)
+INLINE void NAME(output_tile)(const REAL *m, ptrdiff_t step, VEC bias, int relu, const int stream, REAL *to, ptrdiff_t row,
+                              ptrdiff_t pixel, int rows, int columns, ptrdiff_t n)
 {
 #define AT(i) LOAD(column + (i) * 6 * step)
     VEC a[6], b[6];
@@ -289,9 +292,9 @@ INLINE void NAME(output_tile)(const REAL *m, ptrdiff_t step, VEC bias, int relu,
         b[j] = sum1 + 4 * sum2;
         ADVANCE(column, step);
     }
-    NAME(store_result_row)(a, bias, relu, to, pixel, columns, n);
+    NAME(store_result_row)(a, bias, relu, stream, to, pixel, columns, n);
     if (rows > 2)
-        NAME(store_result_row)(b, bias, relu, to + 2 * row, pixel, columns, n);
+        NAME(store_result_row)(b, bias, relu, stream, to + 2 * row, pixel, columns, n);
     if (rows < 2)
         return;
     column = m;
@@ -302,9 +305,9 @@ INLINE void NAME(output_tile)(const REAL *m, ptrdiff_t step, VEC bias, int relu,
         b[j] = gap1 + 8 * gap2 + AT(5);
         ADVANCE(column, step);
     }
-    NAME(store_result_row)(a, bias, relu, to + row, pixel, columns, n);
+    NAME(store_result_row)(a, bias, relu, stream, to + row, pixel, columns, n);
     if (rows > 3)
-        NAME(store_result_row)(b, bias, relu, to + 3 * row, pixel, columns, n);
+        NAME(store_result_row)(b, bias, relu, stream, to + 3 * row, pixel, columns, n);
 #undef AT
 }
 
@@ -313,6 +316,7 @@ static void NAME(winograd_output)(const struct nnx_tiles *y, REAL *data, const R
                                   ptrdiff_t tiles, const REAL *M, ptrdiff_t ld, ptrdiff_t step)
 {
     const ptrdiff_t F = y->channels, row = y->row, pixel = y->pixel;
+    const int stream = y->stream && VECTOR_BYTES == 64; /* a vector is a line: those of a pixel are not stored together */
     for (ptrdiff_t t = 0; t < tiles; t++) {
         const ptrdiff_t number = first + t, tile = number % (y->down * y->across), image = number / (y->down * y->across);
         const ptrdiff_t top = tile / y->across * 4, left = tile % y->across * 4;
@@ -324,14 +328,19 @@ static void NAME(winograd_output)(const struct nnx_tiles *y, REAL *data, const R
         if (rows == 4 && columns == 4)
             for (; f + VLEN <= F; f += VLEN) {
                 const VEC b = bias ? LOAD(bias + f) : (VEC){0};
-                NAME(output_tile)(m + f, step, b, relu, corner + f, row, pixel, 4, 4, VLEN);
+                if (stream)
+                    NAME(output_tile)(m + f, step, b, relu, 1, corner + f, row, pixel, 4, 4, VLEN);
+                else
+                    NAME(output_tile)(m + f, step, b, relu, 0, corner + f, row, pixel, 4, 4, VLEN);
             }
         for (; f < F; f += VLEN) {
             const ptrdiff_t n = F - f < VLEN ? F - f : VLEN;
             const VEC b = bias ? NAME(numbers)(bias + f, n, n >= VLEN) : (VEC){0};
-            NAME(output_tile)(m + f, step, b, relu, corner + f, row, pixel, rows, columns, n);
+            NAME(output_tile)(m + f, step, b, relu, 0, corner + f, row, pixel, rows, columns, n);
         }
     }
+    if (stream)
+        STREAMED();
 }
 
 INLINE REAL *NAME(store_gradient_row)(const VEC *e, REAL *to, ptrdiff_t step)

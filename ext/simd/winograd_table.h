@@ -11,6 +11,7 @@ struct nnx_tiles {
     ptrdiff_t top, left; /* zeros before the first row and column (0 for an image of results) */
     ptrdiff_t down, across; /* tiles per image */
     ptrdiff_t image, row, pixel; /* strides, in numbers */
+    int stream; /* results: whether they are stored past the caches; a pixel is whole cache lines */
 };
 
 #define WINOGRAD_ROWS 8 /* of a weight gradient, which are computed together: as many filters, or a vector of them */

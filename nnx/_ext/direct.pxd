@@ -24,6 +24,7 @@ cdef extern from "table.h" nogil:
         Py_ssize_t height
         Py_ssize_t stride
         Py_ssize_t dilation
+        int stream
 
     ctypedef struct nnx_direct "struct nnx_direct":
         void (*direct_forward_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, const float *, int,

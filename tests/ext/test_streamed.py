@@ -1,0 +1,63 @@
+"""Large results are stored past the caches: the same bits as in small ones, and at any address."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cases._layouts import last
+from nnx._ext import direct, winograd
+
+LARGE = 3 << 20  # bytes: STREAM_BYTES in nnx/_ext/memory.pxd
+
+
+def empty_last(shape, dtype, behind=0):
+    """NaN, channels-last, so many numbers behind a place where a cache line begins."""
+    n, c, h, w = shape
+    memory = np.full(n * c * h * w + 32, np.nan, dtype)
+    start = -memory.ctypes.data % 64 // memory.itemsize + behind
+    return memory[start : start + n * c * h * w].reshape(n, h, w, c).transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("filters", [16, 40, 64])
+def test_direct(level, rng, filters, dtype):
+    images, size = 3, (73, 1 + LARGE // (2 * 73 * filters * np.dtype(dtype).itemsize))
+    x = last(rng.standard_normal((images, 3, *size)).astype(dtype))
+    w, b = rng.standard_normal((filters, 3, 1, 1)).astype(dtype), rng.standard_normal(filters).astype(dtype)
+    how = ((1, 1), (0, 0), (1, 1), 1)
+    for relu in (False, True):
+        y = empty_last((images, filters, *size), dtype)
+        assert y.nbytes > LARGE > y[0].nbytes
+        unaligned = empty_last(y.shape, dtype, behind=1)
+        direct.forward(x, w, b, y, *how, relu, 2)
+        direct.forward(x, w, b, unaligned, *how, relu, 3)
+        assert np.array_equal(y, unaligned)
+        for i in range(images):
+            one = empty_last((1, filters, *size), dtype)
+            direct.forward(x[i : i + 1], w, b, one, *how, relu, 1)
+            assert np.array_equal(one[0], y[i])
+
+
+@pytest.mark.parametrize("filters", [16, 24, 48])
+def test_winograd(level, rng, filters):
+    images, size = 3, (74, 1 + LARGE // (2 * 74 * filters * 4))  # whole tiles, and parts of tiles at two sides
+    x = last(rng.standard_normal((images, 16, *size)).astype(np.float32))
+    w, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((filters, 16, 3, 3), (filters,)))
+    for relu in (False, True):
+        y = empty_last((images, filters, *size), np.float32)
+        assert y.nbytes > LARGE > y[0].nbytes
+        unaligned = empty_last(y.shape, np.float32, behind=1)
+        winograd.forward(x, w, b, y, (1, 1), relu, 2)
+        winograd.forward(x, w, b, unaligned, (1, 1), relu, 3)
+        assert np.array_equal(y, unaligned)
+        for i in range(images):
+            one = empty_last((1, filters, *size), np.float32)
+            winograd.forward(x[i : i + 1], w, b, one, (1, 1), relu, 1)
+            assert np.array_equal(one[0], y[i])
+    gy = last(rng.standard_normal((images, 16, *size)).astype(np.float32))
+    turned = np.ascontiguousarray(w.swapaxes(0, 1))  # (16, filters): the gradient has as many channels as y above
+    gx = [empty_last((images, filters, *size), np.float32, behind) for behind in (0, 1)]
+    for result in gx:
+        winograd.data_grad(gy, turned, result, (1, 1), 2)
+    assert np.array_equal(*gx)
