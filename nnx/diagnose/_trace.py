@@ -103,6 +103,12 @@ class Trace:
                 return seen.slide(
                     saved["w"].shape[2:], saved["stride"], _low(saved["padding"]), saved["dilation"], after
                 )
+            if name == "conv_max_pool":  # with the ReLU between them one operation in Sequential
+                _, _, between, kernel, stride, padding, dilation = saved["pool"]
+                seen = seen.slide(
+                    saved["w"].shape[2:], saved["stride"], _low(saved["padding"]), saved["dilation"], between[2:]
+                )
+                return seen.slide(kernel, stride, _low(padding), dilation, after)
             if name == "max_pool":
                 return seen.slide(saved["kernel"], saved["stride"], _low(saved["padding"]), saved["dilation"], after)
             if name == "avg_pool":

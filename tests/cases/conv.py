@@ -6,6 +6,7 @@ from typing import Any
 
 from cases._case import Case, constant, mixed, normal, torch_f
 from nnx import functional as F
+from nnx.functional.conv import conv_nd
 
 _SUMS = "float32 sums of up to 2,000 products (the large draw), errors grow with the length"
 
@@ -67,6 +68,17 @@ def _padded_first(pad: tuple[int, ...]) -> Any:
     return call
 
 
+def _pooled(x, w, b):
+    """What a Sequential makes of Conv2d, ReLU and MaxPool2d."""
+    return conv_nd("conv2d", 2, x, w, b, 1, 1, 1, 1, relu=True, pool=("max_pool2d", 2, 2, 0, 1, False))
+
+
+def _pooled_torch(x, w, b):
+    import torch.nn.functional as tf
+
+    return tf.max_pool2d(tf.relu(tf.conv2d(x, w, b, padding=1)), 2)
+
+
 CASES = [
     # -- convolution ---------------------------------------------------------------------------
     _conv("conv1d", (3, 4, 9), (5, 4, 3)),
@@ -120,6 +132,15 @@ CASES = [
     _large("conv2d", (3, 24, 23, 24), (24, 1, 3, 3), id="depthwise-3x3", padding=1, groups=24),
     _large("conv1d", (4, 20, 301), (34, 10, 5), id="long", stride=2, padding=2, groups=2),
     _large("conv3d", (2, 8, 9, 10, 11), (20, 8, 3, 3, 3), id="3x3x3", padding=1),
+    Case(
+        "conv2d-relu-max_pool2d",
+        _pooled,
+        normal((2, 3, 7, 6), (4, 3, 3, 3), (4,)),
+        _pooled_torch,
+        grad=(0, 1, 2),
+        nonfinite=(),  # zero times an infinite input is left out where only sums are wanted
+        large=normal((3, 3, 24, 25), (20, 3, 5, 5), (20,)),
+    ),
     # -- transposed convolution ----------------------------------------------------------------
     _conv("conv_transpose1d", (2, 3, 5), (3, 4, 3), stride=2),
     _conv("conv_transpose1d", (3, 5), (3, 2, 2), id="one-sample"),

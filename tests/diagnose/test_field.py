@@ -206,7 +206,7 @@ def test_text_and_plots(rng, tmp_path):
 
 
 def test_layers_that_sequential_runs_as_one():
-    """A convolution, its ReLU and the pooling behind it leave two nodes on the tape, with names of their own."""
+    """A convolution, its ReLU and the pooling behind it leave one node on the tape, with a name of its own."""
     from nnx.diagnose._trace import Trace
 
     model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(2, 2, 3), nn.ReLU())
