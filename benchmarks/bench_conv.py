@@ -69,9 +69,43 @@ def conv(
     return Case(f"conv {shape}{' nchw' if nchw else ''}, {kind}", make, 1e-4, x[0] * int(np.prod(x[1:])) >= 4096)
 
 
+def pooled(x: tuple[int, ...], w: tuple[int, ...], padding: int) -> Case:
+    """Convolution, ReLU and 2x2 max pooling, and the gradients of weights and bias, as in a first layer."""
+    geometry = ((1, 1), ((padding, padding),) * 2, (1, 1), 1)
+    windows = ((2, 2), (2, 2), (0, 0), (1, 1))
+
+    def make(rng: np.random.Generator) -> tuple[Side, Side]:
+        images = rng.standard_normal(x, np.float32)
+        weights, bias = rng.standard_normal(w, np.float32), rng.standard_normal(w[0], np.float32)
+        shape = (x[0], w[0], *output_sizes(x[2:], w[2:], *geometry[:3]))
+        y, index = BASE.conv_max_pool(images, weights, bias, *geometry, windows, False)  # one index: no near ties
+        gy = rng.standard_normal(y.shape, np.float32)
+
+        def side(backend: Backend, order: Callable) -> Side:
+            mine, mine_gy, mine_index = images, order(gy), order(index)
+
+            def run() -> list[np.ndarray]:
+                y, _ = backend.conv_max_pool(mine, weights, bias, *geometry, windows, False)
+                sums = backend.conv_sums_behind_max_pool(
+                    mine_gy, mine_index, (shape, *windows), mine, w, *geometry, False
+                )
+                if sums is None:
+                    g = backend.max_pool_backward(mine_gy, mine_index, shape, *windows)
+                    sums = backend.conv_weight_grad(g, mine, w, *geometry), backend.channel_sum(g)
+                return [y, *sums]
+
+            return run
+
+        return side(CPU, channels_last), side(BASE, np.ascontiguousarray)
+
+    return Case(f"conv, relu, max pool {'x'.join(map(str, x))} * {'x'.join(map(str, w))} p{padding}", make, 1e-4)
+
+
 CASES = [
     # LeNet and a small VGG, batch 64
     conv((64, 1, 28, 28), (6, 1, 5, 5), padding=2, nchw=True),
+    pooled((64, 1, 28, 28), (6, 1, 5, 5), 2),
+    pooled((64, 3, 32, 32), (32, 3, 3, 3), 1),
     conv((64, 6, 14, 14), (16, 6, 5, 5)),
     conv((64, 6, 14, 14), (16, 6, 5, 5), passes="three"),
     conv((64, 3, 32, 32), (32, 3, 3, 3), padding=1, nchw=True),

@@ -43,6 +43,7 @@ INLINE REAL NAME(pooled_gradient)(REAL g, ptrdiff_t number, ptrdiff_t taps)
                            const uint8_t *index, const REAL *x, REAL *sums, ptrdiff_t lds, REAL *total) \
     { \
         const ptrdiff_t F = s->F, ld = s->ld, taps = s->taps; \
+        REAL all = *total; \
         vec even[POOLED_ROWS][2], odd[POOLED_ROWS][2]; \
         memset(even, 0, sizeof(even)); \
         memset(odd, 0, sizeof(odd)); \
@@ -52,16 +53,17 @@ INLINE REAL NAME(pooled_gradient)(REAL g, ptrdiff_t number, ptrdiff_t taps)
             for (; sets == 2 && left >= 2; left -= 2, gy += 2 * F, index += 2 * F, window += 2 * s->column_step) { \
                 const ptrdiff_t k = index[0], next = index[F]; \
                 const REAL g = NAME(pooled_gradient)(gy[0], k, taps), h = NAME(pooled_gradient)(gy[F], next, taps); \
-                *total += g + h; \
+                all += g + h; \
                 NAME(name##_add)(rows, vectors, g, window + s->place[k], ld, even); \
                 NAME(name##_add)(rows, vectors, h, window + s->column_step + s->place[next], ld, odd); \
             } \
             for (; left > 0; left--, gy += F, index += F, window += s->column_step) { \
                 const REAL g = NAME(pooled_gradient)(*gy, *index, taps); \
-                *total += g; \
+                all += g; \
                 NAME(name##_add)(rows, vectors, g, window + s->place[*index], ld, even); \
             } \
         } \
+        *total = all; \
         UNROLL(6) \
         for (int r = 0; r < rows; r++) { \
             vec *to = (vec *)(sums + r * lds); \
