@@ -226,12 +226,14 @@ cdef bint _normalize(
 def normalize_backward(
     cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gx, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray weight,
     cnp.ndarray gw, cnp.ndarray gb, bint from_batch, int num_threads, bint relu=False, cnp.ndarray bias=None,
+    cnp.ndarray factors=None,
 ):
     """The gradients of `normalize`; gx, gw and gb may be None.
 
     from_batch: mean and rstd are those of x, so that gx has the part that goes through them
     relu:       the positive part was taken of the result, and gy is the gradient of that. Only with `from_batch`. Where
                 it was positive is worked out again, from `bias` among others
+    factors:    (4, C), instead of gx and only with `from_batch`: what `apply_gradient` makes gx of
     """
     cdef int kind = real_type(x, "normalize_backward", "x")
     cdef Py_ssize_t columns = columns_of(x, "normalize_backward"), size = cnp.PyArray_SIZE(x)
@@ -244,50 +246,53 @@ def normalize_backward(
     cdef void *shifts = data(bias, kind, columns, "normalize_backward", "bias")
     cdef void *target_w = result(gw, kind, columns, "normalize_backward", "gw")
     cdef void *target_b = result(gb, kind, columns, "normalize_backward", "gb")
+    cdef void *kept = result(factors, kind, 4 * columns, "normalize_backward", "factors")
     cdef Tiles t = tiles_of(size // columns, columns)
     cdef bint done
     check_threads(num_threads, "normalize_backward")
     if relu and not from_batch:
         raise ValueError("normalize_backward: expected relu only with from_batch, got it without")
+    if factors is not None and (gx is not None or not from_batch):
+        raise ValueError("normalize_backward: expected factors only with from_batch and without gx")
     with nogil:
         if kind == cnp.NPY_FLOAT:
             done = _normalize_backward(
                 <const float *> source, <const float *> values, <float *> target, &t, <const float *> means,
                 <const float *> roots, <const float *> weights, <const float *> shifts, <float *> target_w,
-                <float *> target_b, from_batch, relu, num_threads)
+                <float *> target_b, <float *> kept, from_batch, relu, num_threads)
         else:
             done = _normalize_backward(
                 <const double *> source, <const double *> values, <double *> target, &t, <const double *> means,
                 <const double *> roots, <const double *> weights, <const double *> shifts, <double *> target_w,
-                <double *> target_b, from_batch, relu, num_threads)
+                <double *> target_b, <double *> kept, from_batch, relu, num_threads)
     if not done:
         raise MemoryError("normalize_backward: no memory for the sums")
 
 
 cdef bint _normalize_backward(
     const real *gy, const real *x, real *gx, const Tiles *t, const real *mean, const real *rstd, const real *weight,
-    const real *bias, real *gw, real *gb, bint from_batch, bint relu, int threads
+    const real *bias, real *gw, real *gb, real *kept, bint from_batch, bint relu, int threads
 ) noexcept nogil:
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
     cdef Py_ssize_t n = t.columns, down = t.down, tile, i, j, c, at, column
+    cdef bint later = kept != NULL
     cdef double *part = <double *> malloc((2 * down + 2) * n * sizeof(double))
-    cdef real *factor = <real *> malloc(4 * n * sizeof(real))
+    cdef real *factor = kept if later else <real *> malloc(4 * n * sizeof(real))
     if part == NULL or factor == NULL:
         free(part)
-        free(factor)
+        if not later:
+            free(factor)
         return False
     cdef double *sums = part
     cdef double *dots = part + down * n
     cdef double *sum = part + 2 * down * n
     cdef double *dot = sum + n
     cdef real *scale = factor
-    cdef real *slope = factor + n
-    cdef real *offset = factor + 2 * n
-    cdef real *shift = factor + 3 * n
+    cdef real *shift = factor + n
     for c in range(n):
         scale[c] = rstd[c] * weight[c] if weight != NULL else rstd[c]
         shift[c] = bias[c] if bias != NULL else 0
-    if gw != NULL or gb != NULL or (gx != NULL and from_batch):
+    if gw != NULL or gb != NULL or ((gx != NULL or later) and from_batch):
         for tile in prange(down * t.across, num_threads=threads, schedule="static"):
             i = tile // t.across
             j = tile % t.across
@@ -308,36 +313,84 @@ cdef bint _normalize_backward(
                 gw[c] = <real> (dot[c] * rstd[c])
             if gb != NULL:
                 gb[c] = <real> sum[c]
-    if gx != NULL:
-        for c in range(n):
-            slope[c] = <real> (-dot[c] * rstd[c] * rstd[c] / t.rows) if from_batch else 0
-            offset[c] = <real> (-sum[c] / t.rows) if from_batch else 0
-        for tile in prange(down * t.across, num_threads=threads, schedule="static"):
-            i = tile // t.across
-            j = tile % t.across
-            column = j * NORM_WIDTH
-            at = i * t.height * n + column
-            if real is float:
-                if from_batch:
-                    kernels.gradient_f32(
-                        gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
-                        shift + column if relu else NULL, slope + column, offset + column)
-                else:
-                    kernels.normalize_f32(
-                        gy + at, NULL, gx + at, height_of(t, i), width_of(t, j), n, offset + column, scale + column,
-                        NULL, False)
-            else:
-                if from_batch:
-                    kernels.gradient_f64(
-                        gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
-                        shift + column if relu else NULL, slope + column, offset + column)
-                else:
-                    kernels.normalize_f64(
-                        gy + at, NULL, gx + at, height_of(t, i), width_of(t, j), n, offset + column, scale + column,
-                        NULL, False)
+    if gx != NULL or later:
+        for c in range(n):  # slope and offset
+            factor[2 * n + c] = <real> (-dot[c] * rstd[c] * rstd[c] / t.rows) if from_batch else 0
+            factor[3 * n + c] = <real> (-sum[c] / t.rows) if from_batch else 0
+    if gx != NULL and from_batch:
+        _apply_gradient(gy, x, gx, t, mean, factor, relu, threads)
+    elif gx != NULL:
+        _scale(gy, gx, t, factor + 3 * n, scale, threads)
     free(part)
-    free(factor)
+    if not later:
+        free(factor)
     return True
+
+
+def apply_gradient(
+    cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gx, cnp.ndarray mean, cnp.ndarray factors, bint relu, int num_threads
+):
+    """gx of `normalize_backward`, from the factors (4, C) that it left: scale (g + (x - mean) slope + offset), where g
+    is gy, or with `relu` 0 where the result was not positive."""
+    cdef int kind = real_type(x, "apply_gradient", "x")
+    cdef Py_ssize_t columns = columns_of(x, "apply_gradient"), size = cnp.PyArray_SIZE(x)
+    cdef void *values = input_pointer(x, kind, size, "apply_gradient", "x")
+    cdef void *source = input_pointer(gy, kind, size, "apply_gradient", "gy")
+    cdef void *target = output_pointer(gx, kind, size, "apply_gradient", "gx")
+    cdef void *means = input_pointer(mean, kind, columns, "apply_gradient", "mean")
+    cdef void *kept = input_pointer(factors, kind, 4 * columns, "apply_gradient", "factors")
+    cdef Tiles t = tiles_of(size // columns, columns)
+    check_threads(num_threads, "apply_gradient")
+    with nogil:
+        if kind == cnp.NPY_FLOAT:
+            _apply_gradient(
+                <const float *> source, <const float *> values, <float *> target, &t, <const float *> means,
+                <const float *> kept, relu, num_threads)
+        else:
+            _apply_gradient(
+                <const double *> source, <const double *> values, <double *> target, &t, <const double *> means,
+                <const double *> kept, relu, num_threads)
+
+
+cdef void _apply_gradient(
+    const real *gy, const real *x, real *gx, const Tiles *t, const real *mean, const real *factors, bint relu,
+    int threads
+) noexcept nogil:
+    cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
+    cdef Py_ssize_t n = t.columns, tile, i, j, at, column
+    cdef const real *shift = factors + n if relu else NULL
+    for tile in prange(t.down * t.across, num_threads=threads, schedule="static"):
+        i = tile // t.across
+        j = tile % t.across
+        column = j * NORM_WIDTH
+        at = i * t.height * n + column
+        if real is float:
+            kernels.gradient_f32(
+                gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, factors + column,
+                shift + column if relu else NULL, factors + 2 * n + column, factors + 3 * n + column)
+        else:
+            kernels.gradient_f64(
+                gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, factors + column,
+                shift + column if relu else NULL, factors + 2 * n + column, factors + 3 * n + column)
+
+
+cdef void _scale(
+    const real *gy, real *gx, const Tiles *t, const real *zeros, const real *scale, int threads
+) noexcept nogil:
+    """gx = scale gy by column."""
+    cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
+    cdef Py_ssize_t n = t.columns, tile, i, j, at, column
+    for tile in prange(t.down * t.across, num_threads=threads, schedule="static"):
+        i = tile // t.across
+        j = tile % t.across
+        column = j * NORM_WIDTH
+        at = i * t.height * n + column
+        if real is float:
+            kernels.normalize_f32(
+                gy + at, NULL, gx + at, height_of(t, i), width_of(t, j), n, zeros + column, scale + column, NULL, False)
+        else:
+            kernels.normalize_f64(
+                gy + at, NULL, gx + at, height_of(t, i), width_of(t, j), n, zeros + column, scale + column, NULL, False)
 
 
 # -- per row ---------------------------------------------------------------------------------------

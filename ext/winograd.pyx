@@ -20,52 +20,11 @@ from nnx._ext.simd cimport table
 
 cnp.import_array()
 
-cdef extern from "table.h" nogil:
-    struct nnx_tiles:
-        Py_ssize_t height
-        Py_ssize_t width
-        Py_ssize_t channels
-        Py_ssize_t top
-        Py_ssize_t left
-        Py_ssize_t down
-        Py_ssize_t across
-        Py_ssize_t image
-        Py_ssize_t row
-        Py_ssize_t pixel
-        int stream
-
-    enum:
-        WINOGRAD_ROWS
-
-    ctypedef struct nnx_winograd "struct nnx_winograd":
-        Py_ssize_t (*winograd_lanes_f32)() noexcept nogil
-        void (*winograd_weights_f32)(Py_ssize_t C, Py_ssize_t first, Py_ssize_t filters, const float *w, Py_ssize_t sf,
-                                     Py_ssize_t sc, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t panel, float *packed,
-                                     Py_ssize_t step) noexcept nogil
-        void (*winograd_input_f32)(const nnx_tiles *x, const float *data, Py_ssize_t first, Py_ssize_t tiles, float *V,
-                                   Py_ssize_t ld, Py_ssize_t step) noexcept nogil
-        void (*winograd_products_f32)(Py_ssize_t tiles, Py_ssize_t C, Py_ssize_t c_row, Py_ssize_t f_row,
-                                      const float *V, Py_ssize_t v_step, const float *packed, Py_ssize_t u_step,
-                                      float *M, Py_ssize_t m_step) noexcept nogil
-        void (*winograd_output_f32)(const nnx_tiles *y, float *data, const float *bias, int relu, Py_ssize_t first,
-                                    Py_ssize_t tiles, const float *M, Py_ssize_t ld, Py_ssize_t step) noexcept nogil
-        void (*winograd_gradient_f32)(const nnx_tiles *gy, const float *data, const float *zeros, Py_ssize_t first,
-                                      Py_ssize_t tiles, float *D, Py_ssize_t ld, Py_ssize_t step) noexcept nogil
-        void (*winograd_weight_products_f32)(Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t c_row, Py_ssize_t f_row,
-                                             const float *V, Py_ssize_t v_step, const float *D, Py_ssize_t d_step,
-                                             float *dU, int accumulate) noexcept nogil
-        void (*winograd_weight_gradient_f32)(Py_ssize_t chunks, Py_ssize_t chunk, Py_ssize_t C, Py_ssize_t F,
-                                             Py_ssize_t ld, Py_ssize_t f, const float *dU, float *gw, Py_ssize_t sc,
-                                             Py_ssize_t sh, Py_ssize_t sw) noexcept nogil
-
 cdef enum:
     FILTER_BYTES = 4194304     # transformed filters up to which they may be read again for each few tiles
     BLOCK_BYTES = 786432       # transformed patches and products of a block: most of the second-level cache
     MOST_TILES = 48            # per block
-    TILE_STEP = 12             # a multiple of the rows that are computed together
     PARTIAL_BYTES = 33554432   # of all partial weight gradients together
-    CHUNKS = 8                 # partial weight gradients, at most
-    CHUNK_TILES = 64           # of a partial gradient, at least, and at a time: fewer are added to it too often
     MANY_BYTES = 640000        # of one gradient dU: from here on threads share its matrices instead
     LEAST_SLAB_BYTES = 4194304  # transformed patches and gradients of the tiles that are summed at once then:
     MOST_SLAB_BYTES = 33554432  # half of dU, within these limits
@@ -76,7 +35,7 @@ cdef inline Py_ssize_t _up(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
     return (n + step - 1) // step * step
 
 
-cdef void _tiles(nnx_tiles *t, Image *a, Image *y, Py_ssize_t top, Py_ssize_t left) noexcept nogil:
+cdef void cut_tiles(nnx_tiles *t, const Image *a, const Image *y, Py_ssize_t top, Py_ssize_t left) noexcept nogil:
     """Describe image `a`, cut where the results `y` are cut into squares of 4x4."""
     t.height = a.size[1]
     t.width = a.size[2]
@@ -89,6 +48,21 @@ cdef void _tiles(nnx_tiles *t, Image *a, Image *y, Py_ssize_t top, Py_ssize_t le
     t.row = a.stride[1]
     t.pixel = a.stride[2]
     t.stream = False
+    t.added = t.positive = NULL
+
+
+cdef const void *joined_image(cnp.ndarray a, const Image *y, str kernel, str argument) except? NULL:
+    cdef Image other
+    if a is None:
+        return NULL
+    read_image(a, cnp.NPY_FLOAT, True, kernel, argument, &other)
+    if (other.images != y.images or other.channels != y.channels or other.size[1] != y.size[1]
+            or other.size[2] != y.size[2] or other.size[0] != y.size[0]):
+        raise ValueError(
+            f"{kernel}: expected {argument} of the result's shape ({y.images}, {y.channels}, {y.size[1]}, "
+            f"{y.size[2]}), got {_shape(a)}"
+        )
+    return other.data
 
 
 cdef Py_ssize_t _block(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t weights) noexcept nogil:
@@ -100,7 +74,7 @@ cdef Py_ssize_t _block(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t weights
     return max(fit // TILE_STEP * TILE_STEP, TILE_STEP)
 
 
-cdef int _check(Image *x, Image *w, Image *y, tuple padding, str kernel) except -1:
+cdef int check_shapes(const Image *x, const Image *w, const Image *y, tuple padding, str kernel) except -1:
     if len(padding) != 2 or not (0 <= padding[0] <= 2 and 0 <= padding[1] <= 2):
         raise ValueError(f"{kernel}: expected padding to be two numbers in [0, 2], got {padding}")
     if w.size[0] != 1 or w.size[1] != 3 or w.size[2] != 3 or x.size[0] != 1 or y.size[0] != 1:
@@ -125,7 +99,7 @@ def forward(cnp.ndarray x, cnp.ndarray w, cnp.ndarray bias, cnp.ndarray y, tuple
     read_image(x, cnp.NPY_FLOAT, True, "winograd.forward", "x", &X)
     read_image(w, cnp.NPY_FLOAT, False, "winograd.forward", "w", &W)
     read_image(y, cnp.NPY_FLOAT, True, "winograd.forward", "y", &Y)
-    _check(&X, &W, &Y, padding, "winograd.forward")
+    check_shapes(&X, &W, &Y, padding, "winograd.forward")
     if bias is not None and (
         cnp.PyArray_TYPE(bias) != cnp.NPY_FLOAT or cnp.PyArray_NDIM(bias) != 1
         or cnp.PyArray_DIM(bias, 0) != Y.channels or not cnp.PyArray_IS_C_CONTIGUOUS(bias)
@@ -138,34 +112,45 @@ def forward(cnp.ndarray x, cnp.ndarray w, cnp.ndarray bias, cnp.ndarray y, tuple
     if cnp.PyArray_SIZE(y) == 0:
         return
     _products(X, Y, <float *> W.data, W.image, W.channel, W.stride[1], W.stride[2],
-              NULL if bias is None else <float *> cnp.PyArray_DATA(bias), relu, padding[0], padding[1], num_threads)
+              NULL if bias is None else <float *> cnp.PyArray_DATA(bias), relu, padding[0], padding[1], NULL, NULL,
+              num_threads)
 
 
-def data_grad(cnp.ndarray gy, cnp.ndarray w, cnp.ndarray gx, tuple padding, int num_threads):
-    """gx = the gradient of forward() with respect to x: a convolution of gy with the filters turned by 180 degrees."""
+def data_grad(cnp.ndarray gy, cnp.ndarray w, cnp.ndarray gx, tuple padding, int num_threads,
+              cnp.ndarray added=None, cnp.ndarray positive=None):
+    """gx = the gradient of forward() with respect to x: a convolution of gy with the filters turned by 180 degrees.
+
+    added:     an array like gx: gx = that + the gradient
+    positive:  an array like gx: 0 where that is not positive
+    """
     cdef Image X, W, Y
     check_threads(num_threads, "winograd.data_grad")
     check_writeable(gx, "winograd.data_grad", "gx")
     read_image(gx, cnp.NPY_FLOAT, True, "winograd.data_grad", "gx", &X)
     read_image(w, cnp.NPY_FLOAT, False, "winograd.data_grad", "w", &W)
     read_image(gy, cnp.NPY_FLOAT, True, "winograd.data_grad", "gy", &Y)
-    _check(&X, &W, &Y, padding, "winograd.data_grad")
+    check_shapes(&X, &W, &Y, padding, "winograd.data_grad")
+    cdef const void *sum_with = joined_image(added, &X, "winograd.data_grad", "added")
+    cdef const void *cut_by = joined_image(positive, &X, "winograd.data_grad", "positive")
     if cnp.PyArray_SIZE(gx) == 0:
         return
     _products(Y, X, <float *> W.data + 2 * W.stride[1] + 2 * W.stride[2], W.channel, W.image, -W.stride[1],
-              -W.stride[2], NULL, False, 2 - <Py_ssize_t> padding[0], 2 - <Py_ssize_t> padding[1], num_threads)
+              -W.stride[2], NULL, False, 2 - <Py_ssize_t> padding[0], 2 - <Py_ssize_t> padding[1], sum_with, cut_by,
+              num_threads)
 
 
 cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t sc, Py_ssize_t sh, Py_ssize_t sw,
-                   const float *bias, bint relu, Py_ssize_t top, Py_ssize_t left, int num_threads) except -1:
+                   const float *bias, bint relu, Py_ssize_t top, Py_ssize_t left, const void *added,
+                   const void *positive, int num_threads) except -1:
     cdef Shares shares
     cdef int thread
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
     cdef Py_ssize_t lanes = winograd.winograd_lanes_f32(), panel = lanes if Y.channels <= lanes else 2 * lanes
     cdef Py_ssize_t C = X.channels, F = Y.channels, c_row = _up(C, lanes), f_row = _up(F, lanes)
     cdef nnx_tiles source, target
-    _tiles(&source, &X, &Y, top, left)
-    _tiles(&target, &Y, &Y, 0, 0)
+    cut_tiles(&source, &X, &Y, top, left)
+    cut_tiles(&target, &Y, &Y, 0, 0)
+    target.added, target.positive = added, positive
     target.stream = is_streamed(Y.data, Y.images * Y.image, F, sizeof(float))
     cdef Py_ssize_t tiles = Y.images * target.down * target.across, block = _block(tiles, c_row + f_row, C * F)
     cdef Py_ssize_t blocks = (tiles + block - 1) // block, groups = (F + lanes - 1) // lanes
@@ -209,7 +194,7 @@ def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple padding, in
     read_image(x, cnp.NPY_FLOAT, True, "winograd.weight_grad", "x", &X)
     read_image(gw, cnp.NPY_FLOAT, False, "winograd.weight_grad", "gw", &W)
     read_image(gy, cnp.NPY_FLOAT, True, "winograd.weight_grad", "gy", &Y)
-    _check(&X, &W, &Y, padding, "winograd.weight_grad")
+    check_shapes(&X, &W, &Y, padding, "winograd.weight_grad")
     if cnp.PyArray_SIZE(gw) == 0:
         return
     _weight_grad(X, W, Y, padding[0], padding[1], num_threads)
@@ -224,8 +209,8 @@ cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left
     cdef Py_ssize_t C = X.channels, F = Y.channels, c_row = _up(C, lanes), f_row = _up(F, lanes)
     cdef Py_ssize_t rows = min(_up(F, WINOGRAD_ROWS), f_row)  # of a matrix of dU
     cdef nnx_tiles source, target
-    _tiles(&source, &X, &Y, top, left)
-    _tiles(&target, &Y, &Y, 0, 0)
+    cut_tiles(&source, &X, &Y, top, left)
+    cut_tiles(&target, &Y, &Y, 0, 0)
     cdef Py_ssize_t tiles = Y.images * target.down * target.across, block = min(CHUNK_TILES, max(tiles // 2, 1))
     cdef Py_ssize_t blocks = (tiles + block - 1) // block, size = 36 * rows * c_row
     if size * <Py_ssize_t> sizeof(float) >= MANY_BYTES:

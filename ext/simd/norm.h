@@ -9,12 +9,49 @@
  * them are taken as one wide row, whose column j belongs to channel j % width; what is left over is a last, shorter
  * row.
  */
+#include "vector.h"
+
 #ifndef NARROW
 #define NARROW 32 /* below this width rows are folded */
 #define WIDE 64   /* to at most this width */
 #define PARTS 16  /* of a sum along one row */
 #define CHUNK 64  /* channels of a pixel at a time */
+
+/* Columns are taken a few vectors at a time, whose means and scales stay in registers while the rows go by: f(vectors,
+ * whole, count, first column) for each of them, where the first two are constants, and `count` columns are in the last,
+ * which is not whole.
+ */
+#if VECTOR_BYTES == 64
+#define MOST_VECTORS 4
+#else
+#define MOST_VECTORS 2
 #endif
+#define FOR_COLUMNS(width, f) \
+    for (ptrdiff_t c_ = 0, left_; (left_ = (width) - c_) > 0;) { \
+        if (MOST_VECTORS == 4 && left_ >= 4 * VLEN) { \
+            f(4, 1, 4 * VLEN, c_); \
+            c_ += 4 * VLEN; \
+        } else if (left_ >= 2 * VLEN) { \
+            f(2, 1, 2 * VLEN, c_); \
+            c_ += 2 * VLEN; \
+        } else if (left_ >= VLEN) { \
+            f(1, 1, VLEN, c_); \
+            c_ += VLEN; \
+        } else { \
+            f(1, 0, left_, c_); \
+            break; \
+        } \
+    }
+#define AT(p, j) (whole ? LOAD((p) + (j) * VLEN) : NAME(load_part)((p) + (j) * VLEN, count))
+#define PUT(p, j, v) \
+    do { \
+        if (whole) \
+            STORE((p) + (j) * VLEN, v); \
+        else \
+            NAME(store_part)((p) + (j) * VLEN, v, count); \
+    } while (0)
+#endif
+#define VEC NAME(vec)
 
 static inline ptrdiff_t NAME(fold)(ptrdiff_t width, ptrdiff_t stride)
 {
@@ -39,39 +76,87 @@ static inline void NAME(gather)(const double *wide, ptrdiff_t width, ptrdiff_t f
     }
 }
 
-/* sum[c] += x[r][c] over all rows */
-static inline void NAME(add_columns)(
-    const REAL *RESTRICT x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, double *RESTRICT sum)
+/* sum[c] += part[c] in double */
+INLINE void NAME(add_parts)(const int vectors, const int whole, ptrdiff_t count, const VEC *part, double *RESTRICT sum)
 {
+    REAL numbers[MOST_VECTORS * VLEN];
+    UNROLL(4)
+    for (int j = 0; j < vectors; j++)
+        STORE(numbers + j * VLEN, part[j]);
+    if (whole)
+        for (int k = 0; k < vectors * VLEN; k++)
+            sum[k] += numbers[k];
+    else
+        for (ptrdiff_t k = 0; k < count; k++)
+            sum[k] += numbers[k];
+}
+
+INLINE void NAME(sum_span)(
+    const int vectors, const int whole, ptrdiff_t count, const REAL *x, ptrdiff_t rows, ptrdiff_t stride, double *sum)
+{
+    VEC part[MOST_VECTORS];
     ptrdiff_t r = 0;
     for (; r + 8 <= rows; r += 8, x += 8 * stride) {
         const REAL *half = x + 4 * stride;
-        for (ptrdiff_t c = 0; c < width; c++)
-            sum[c] += ((x[c] + x[stride + c]) + (x[2 * stride + c] + x[3 * stride + c]))
-                      + ((half[c] + half[stride + c]) + (half[2 * stride + c] + half[3 * stride + c]));
+        UNROLL(4)
+        for (int j = 0; j < vectors; j++)
+            part[j] = ((AT(x, j) + AT(x + stride, j)) + (AT(x + 2 * stride, j) + AT(x + 3 * stride, j)))
+                      + ((AT(half, j) + AT(half + stride, j)) + (AT(half + 2 * stride, j) + AT(half + 3 * stride, j)));
+        NAME(add_parts)(vectors, whole, count, part, sum);
     }
-    for (; r < rows; r++, x += stride)
-        for (ptrdiff_t c = 0; c < width; c++)
-            sum[c] += x[c];
+    for (; r < rows; r++, x += stride) {
+        UNROLL(4)
+        for (int j = 0; j < vectors; j++)
+            part[j] = AT(x, j);
+        NAME(add_parts)(vectors, whole, count, part, sum);
+    }
+}
+
+/* sum[c] += x[r][c] over all rows */
+static void NAME(add_columns)(const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, double *sum)
+{
+#define SPAN(vectors, whole, count, c) NAME(sum_span)(vectors, whole, count, x + c, rows, stride, sum + c)
+    FOR_COLUMNS(width, SPAN)
+#undef SPAN
+}
+
+INLINE VEC NAME(square)(VEC a)
+{
+    return a * a;
+}
+
+INLINE void NAME(square_span)(
+    const int vectors, const int whole, ptrdiff_t count, const REAL *x, ptrdiff_t rows, ptrdiff_t stride,
+    const REAL *mean, double *square)
+{
+    VEC part[MOST_VECTORS], m[MOST_VECTORS];
+    UNROLL(4)
+    for (int j = 0; j < vectors; j++)
+        m[j] = AT(mean, j);
+    ptrdiff_t r = 0;
+    for (; r + 4 <= rows; r += 4, x += 4 * stride) {
+        UNROLL(4)
+        for (int j = 0; j < vectors; j++)
+            part[j] = (NAME(square)(AT(x, j) - m[j]) + NAME(square)(AT(x + stride, j) - m[j]))
+                      + (NAME(square)(AT(x + 2 * stride, j) - m[j]) + NAME(square)(AT(x + 3 * stride, j) - m[j]));
+        NAME(add_parts)(vectors, whole, count, part, square);
+    }
+    for (; r < rows; r++, x += stride) {
+        UNROLL(4)
+        for (int j = 0; j < vectors; j++)
+            part[j] = NAME(square)(AT(x, j) - m[j]);
+        NAME(add_parts)(vectors, whole, count, part, square);
+    }
 }
 
 /* square[c] += (x[r][c] - mean[c])^2 */
-static inline void NAME(add_squares)(
-    const REAL *RESTRICT x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *RESTRICT mean,
-    double *RESTRICT square)
+static void NAME(add_squares)(
+    const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean, double *square)
 {
-    ptrdiff_t r = 0;
-    for (; r + 4 <= rows; r += 4, x += 4 * stride)
-        for (ptrdiff_t c = 0; c < width; c++) {
-            const REAL m = mean[c], a = x[c] - m, b = x[stride + c] - m;
-            const REAL e = x[2 * stride + c] - m, f = x[3 * stride + c] - m;
-            square[c] += (a * a + b * b) + (e * e + f * f);
-        }
-    for (; r < rows; r++, x += stride)
-        for (ptrdiff_t c = 0; c < width; c++) {
-            double a = x[c] - mean[c];
-            square[c] += a * a;
-        }
+#define SPAN(vectors, whole, count, c) \
+    NAME(square_span)(vectors, whole, count, x + c, rows, stride, mean + c, square + c)
+    FOR_COLUMNS(width, SPAN)
+#undef SPAN
 }
 
 /* Of each of at most NORM_WIDTH columns of a tile: its sum, and the sum of squared distances from its mean. */
@@ -109,26 +194,58 @@ static void NAME(moments)(
     }
 }
 
-static inline void NAME(normalize_rows)(
-    const REAL *RESTRICT x, const REAL *RESTRICT added, REAL *RESTRICT y, ptrdiff_t rows, ptrdiff_t width,
-    ptrdiff_t stride, const REAL *RESTRICT mean, const REAL *RESTRICT scale, const REAL *RESTRICT shift, const int relu)
+INLINE void NAME(normalize_span)(
+    const int vectors, const int whole, ptrdiff_t count, const int shifted, const int summed, const int relu,
+    const REAL *x, const REAL *added, REAL *y, ptrdiff_t rows, ptrdiff_t stride, const REAL *mean, const REAL *scale,
+    const REAL *shift)
 {
-    for (ptrdiff_t r = 0; r < rows; r++, x += stride, y += stride) {
-        if (added) {
-            for (ptrdiff_t c = 0; c < width; c++)
-                y[c] = ((x[c] - mean[c]) * scale[c] + shift[c]) + added[c];
-            added += stride;
-        } else if (shift) {
-            for (ptrdiff_t c = 0; c < width; c++)
-                y[c] = (x[c] - mean[c]) * scale[c] + shift[c];
-        } else {
-            for (ptrdiff_t c = 0; c < width; c++)
-                y[c] = (x[c] - mean[c]) * scale[c];
-        }
-        if (relu)
-            for (ptrdiff_t c = 0; c < width; c++)
-                y[c] = y[c] <= 0 ? 0 : y[c];
+    VEC m[MOST_VECTORS], s[MOST_VECTORS], h[MOST_VECTORS];
+    UNROLL(4)
+    for (int j = 0; j < vectors; j++) {
+        m[j] = AT(mean, j);
+        s[j] = AT(scale, j);
+        h[j] = shifted ? AT(shift, j) : (VEC){0};
     }
+    for (ptrdiff_t r = 0; r < rows; r++, x += stride, y += stride) {
+        UNROLL(4)
+        for (int j = 0; j < vectors; j++) {
+            const VEC d = AT(x, j) - m[j];
+            VEC v = shifted ? NAME(multiply_add)(d, s[j], h[j]) : (VEC)(d * s[j]);
+            if (summed)
+                v = v + AT(added, j);
+            if (relu)
+                v = NAME(positive)(v);
+            PUT(y, j, v);
+        }
+        if (summed)
+            added += stride;
+    }
+}
+
+static void NAME(normalize_rows)(
+    const REAL *x, const REAL *added, REAL *y, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean,
+    const REAL *scale, const REAL *shift, int relu)
+{
+#define SPAN(vectors, whole, count, c) \
+    if (added && relu) \
+        NAME(normalize_span)(vectors, whole, count, 1, 1, 1, x + c, added + c, y + c, rows, stride, mean + c, \
+                             scale + c, shift + c); \
+    else if (added) \
+        NAME(normalize_span)(vectors, whole, count, 1, 1, 0, x + c, added + c, y + c, rows, stride, mean + c, \
+                             scale + c, shift + c); \
+    else if (shift && relu) \
+        NAME(normalize_span)(vectors, whole, count, 1, 0, 1, x + c, NULL, y + c, rows, stride, mean + c, scale + c, \
+                             shift + c); \
+    else if (shift) \
+        NAME(normalize_span)(vectors, whole, count, 1, 0, 0, x + c, NULL, y + c, rows, stride, mean + c, scale + c, \
+                             shift + c); \
+    else if (relu) \
+        NAME(normalize_span)(vectors, whole, count, 0, 0, 1, x + c, NULL, y + c, rows, stride, mean + c, scale + c, \
+                             NULL); \
+    else \
+        NAME(normalize_span)(vectors, whole, count, 0, 0, 0, x + c, NULL, y + c, rows, stride, mean + c, scale + c, NULL)
+    FOR_COLUMNS(width, SPAN)
+#undef SPAN
 }
 
 /* y = (x - mean) scale + shift by column, plus `added`, or with `relu` its positive part. Without shift, which may be
@@ -157,42 +274,63 @@ static void NAME(normalize)(
 /* gy, or with `masked` 0 where the result of normalize, worked out again from d = x - mean, is not positive. NaN counts
  * as positive.
  */
-#define MASKED(gy, d, c) (masked && (d) * scale[c] + shift[c] <= 0 ? 0 : (gy))
-
-/* sum[c] += g, dot[c] += g (x - mean) with g = MASKED(gy) */
-static inline void NAME(add_dots)(
-    const REAL *RESTRICT gy, const REAL *RESTRICT x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride,
-    const REAL *RESTRICT mean, const REAL *RESTRICT scale, const REAL *RESTRICT shift, double *RESTRICT sum,
-    double *RESTRICT dot, const int masked)
+INLINE VEC NAME(masked)(const int masked, VEC gy, VEC d, VEC scale, VEC shift)
 {
+    return masked ? NAME(where_positive)(gy, NAME(multiply_add)(d, scale, shift)) : gy;
+}
+
+INLINE void NAME(dot_span)(
+    const int vectors, const int whole, ptrdiff_t count, const int masked, const REAL *gy, const REAL *x, ptrdiff_t rows,
+    ptrdiff_t stride, const REAL *mean, const REAL *scale, const REAL *shift, double *sum, double *dot)
+{
+    VEC m[MOST_VECTORS], s[MOST_VECTORS], h[MOST_VECTORS], sums[MOST_VECTORS], dots[MOST_VECTORS];
+    UNROLL(4)
+    for (int j = 0; j < vectors; j++) {
+        m[j] = AT(mean, j);
+        s[j] = masked ? AT(scale, j) : (VEC){0};
+        h[j] = masked ? AT(shift, j) : (VEC){0};
+    }
     ptrdiff_t r = 0;
     for (; r + 4 <= rows; r += 4, x += 4 * stride, gy += 4 * stride) {
-        for (ptrdiff_t c = 0; c < width; c++) {
-            const ptrdiff_t c1 = stride + c, c2 = 2 * stride + c, c3 = 3 * stride + c;
-            const REAL m = mean[c], d0 = x[c] - m, d1 = x[c1] - m, d2 = x[c2] - m, d3 = x[c3] - m;
-            const REAL g0 = MASKED(gy[c], d0, c), g1 = MASKED(gy[c1], d1, c);
-            const REAL g2 = MASKED(gy[c2], d2, c), g3 = MASKED(gy[c3], d3, c);
-            sum[c] += (g0 + g1) + (g2 + g3);
-            dot[c] += (g0 * d0 + g1 * d1) + (g2 * d2 + g3 * d3);
+        UNROLL(4)
+        for (int j = 0; j < vectors; j++) {
+            const VEC d0 = AT(x, j) - m[j], d1 = AT(x + stride, j) - m[j];
+            const VEC d2 = AT(x + 2 * stride, j) - m[j], d3 = AT(x + 3 * stride, j) - m[j];
+            const VEC g0 = NAME(masked)(masked, AT(gy, j), d0, s[j], h[j]);
+            const VEC g1 = NAME(masked)(masked, AT(gy + stride, j), d1, s[j], h[j]);
+            const VEC g2 = NAME(masked)(masked, AT(gy + 2 * stride, j), d2, s[j], h[j]);
+            const VEC g3 = NAME(masked)(masked, AT(gy + 3 * stride, j), d3, s[j], h[j]);
+            sums[j] = (g0 + g1) + (g2 + g3);
+            dots[j] = (g0 * d0 + g1 * d1) + (g2 * d2 + g3 * d3);
         }
+        NAME(add_parts)(vectors, whole, count, sums, sum);
+        NAME(add_parts)(vectors, whole, count, dots, dot);
     }
     for (; r < rows; r++, x += stride, gy += stride) {
-        for (ptrdiff_t c = 0; c < width; c++) {
-            const REAL d = x[c] - mean[c], g = MASKED(gy[c], d, c);
-            sum[c] += g;
-            dot[c] += (double)g * d;
+        UNROLL(4)
+        for (int j = 0; j < vectors; j++) {
+            const VEC d = AT(x, j) - m[j];
+            sums[j] = NAME(masked)(masked, AT(gy, j), d, s[j], h[j]);
+            dots[j] = sums[j] * d;
         }
+        NAME(add_parts)(vectors, whole, count, sums, sum);
+        NAME(add_parts)(vectors, whole, count, dots, dot);
     }
 }
 
+/* sum[c] += g, dot[c] += g (x - mean), where g is gy, or with a shift gy behind a ReLU */
 static void NAME(add_dots_of)(
     const REAL *gy, const REAL *x, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean,
     const REAL *scale, const REAL *shift, double *sum, double *dot)
 {
-    if (shift)
-        NAME(add_dots)(gy, x, rows, width, stride, mean, scale, shift, sum, dot, 1);
-    else
-        NAME(add_dots)(gy, x, rows, width, stride, mean, NULL, NULL, sum, dot, 0);
+#define SPAN(vectors, whole, count, c) \
+    if (shift) \
+        NAME(dot_span)(vectors, whole, count, 1, gy + c, x + c, rows, stride, mean + c, scale + c, shift + c, sum + c, \
+                       dot + c); \
+    else \
+        NAME(dot_span)(vectors, whole, count, 0, gy + c, x + c, rows, stride, mean + c, NULL, NULL, sum + c, dot + c)
+    FOR_COLUMNS(width, SPAN)
+#undef SPAN
 }
 
 /* Of each column of a tile: the sum of gy, and the sum of gy (x - mean). With scale and shift gy is behind a ReLU, and
@@ -225,27 +363,42 @@ static void NAME(dots)(
     NAME(gather)(dots, width, fold, dot);
 }
 
-static inline void NAME(gradient_rows)(
-    const REAL *RESTRICT gy, const REAL *RESTRICT x, REAL *RESTRICT gx, ptrdiff_t rows, ptrdiff_t width,
-    ptrdiff_t stride, const REAL *RESTRICT mean, const REAL *RESTRICT scale, const REAL *RESTRICT shift,
-    const REAL *RESTRICT slope, const REAL *RESTRICT offset, const int masked)
+INLINE void NAME(gradient_span)(
+    const int vectors, const int whole, ptrdiff_t count, const int masked, const REAL *gy, const REAL *x, REAL *gx,
+    ptrdiff_t rows, ptrdiff_t stride, const REAL *mean, const REAL *scale, const REAL *shift, const REAL *slope,
+    const REAL *offset)
 {
-    for (ptrdiff_t r = 0; r < rows; r++, x += stride, gy += stride, gx += stride)
-        for (ptrdiff_t c = 0; c < width; c++) {
-            const REAL d = x[c] - mean[c], g = MASKED(gy[c], d, c);
-            gx[c] = scale[c] * (d * slope[c] + g + offset[c]);
+    VEC m[MOST_VECTORS], s[MOST_VECTORS], h[MOST_VECTORS], k[MOST_VECTORS], o[MOST_VECTORS];
+    UNROLL(4)
+    for (int j = 0; j < vectors; j++) {
+        m[j] = AT(mean, j);
+        s[j] = AT(scale, j);
+        h[j] = masked ? AT(shift, j) : (VEC){0};
+        k[j] = AT(slope, j);
+        o[j] = AT(offset, j);
+    }
+    for (ptrdiff_t r = 0; r < rows; r++, x += stride, gy += stride, gx += stride) {
+        UNROLL(4)
+        for (int j = 0; j < vectors; j++) {
+            const VEC d = AT(x, j) - m[j], g = NAME(masked)(masked, AT(gy, j), d, s[j], h[j]);
+            PUT(gx, j, s[j] * (NAME(multiply_add)(d, k[j], g) + o[j]));
         }
+    }
 }
-#undef MASKED
 
 static void NAME(gradient_rows_of)(
     const REAL *gy, const REAL *x, REAL *gx, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const REAL *mean,
     const REAL *scale, const REAL *shift, const REAL *slope, const REAL *offset)
 {
-    if (shift)
-        NAME(gradient_rows)(gy, x, gx, rows, width, stride, mean, scale, shift, slope, offset, 1);
-    else
-        NAME(gradient_rows)(gy, x, gx, rows, width, stride, mean, scale, NULL, slope, offset, 0);
+#define SPAN(vectors, whole, count, c) \
+    if (shift) \
+        NAME(gradient_span)(vectors, whole, count, 1, gy + c, x + c, gx + c, rows, stride, mean + c, scale + c, \
+                            shift + c, slope + c, offset + c); \
+    else \
+        NAME(gradient_span)(vectors, whole, count, 0, gy + c, x + c, gx + c, rows, stride, mean + c, scale + c, NULL, \
+                            slope + c, offset + c)
+    FOR_COLUMNS(width, SPAN)
+#undef SPAN
 }
 
 /* gx = scale (gy + (x - mean) slope + offset) by column; with shift, gy is behind a ReLU as in `dots` */
@@ -449,3 +602,5 @@ static void NAME(response_gradient)(
             gx[first + c] = gy[first + c] * power[c + below] - x[first + c] * total[c] * factor;
     }
 }
+
+#undef VEC

@@ -4,6 +4,8 @@
  *   NAME(mask)         integers as wide: what comparisons give
  *   LOAD, STORE        from and to any address of a REAL
  *   NAME(positive)(v)  max(v, 0), NaN stays
+ *   NAME(where_positive)(v, p)  v, or 0 where p <= 0
+ *   NAME(multiply_add)(a, b, c)  a b + c, rounded once wherever the level can: not where the compiler happens to see it
  *   NAME(first_lanes)(n), NAME(keep)(v, mask)  a mask of the first n numbers; v there, and zeros elsewhere
  *   NAME(load_part)(p, n), NAME(store_part)(p, v, n)  the first n < VLEN numbers, zeros behind them; no others are touched
  *   STREAM(p, v)       to an aligned address, past the caches: saves reading the line that is written. Whole lines of 64
@@ -16,6 +18,8 @@
 
 #if defined(__GNUC__) && defined(__AVX__)
 #include <immintrin.h>
+#elif defined(__GNUC__) && defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #if defined(__GNUC__)
@@ -64,6 +68,33 @@ INLINE NAME(vec) NAME(positive)(NAME(vec) v)
 {
     return (NAME(vec))(~(NAME(mask))(v <= 0) & (NAME(mask))v);
 }
+
+INLINE NAME(vec) NAME(where_positive)(NAME(vec) v, NAME(vec) p)
+{
+    return (NAME(vec))(~(NAME(mask))(p <= 0) & (NAME(mask))v);
+}
+
+#if defined(__AVX512F__) && REAL_IS_FLOAT
+#define FUSED(a, b, c) (NAME(vec))_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c))
+#elif defined(__AVX512F__)
+#define FUSED(a, b, c) (NAME(vec))_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c))
+#elif defined(__FMA__) && REAL_IS_FLOAT
+#define FUSED(a, b, c) (NAME(vec))_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c))
+#elif defined(__FMA__)
+#define FUSED(a, b, c) (NAME(vec))_mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c))
+#elif defined(__aarch64__) && REAL_IS_FLOAT
+#define FUSED(a, b, c) (NAME(vec))vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b))
+#elif defined(__aarch64__)
+#define FUSED(a, b, c) (NAME(vec))vfmaq_f64((float64x2_t)(c), (float64x2_t)(a), (float64x2_t)(b))
+#else
+#define FUSED(a, b, c) ((a) * (b) + (c))
+#endif
+
+INLINE NAME(vec) NAME(multiply_add)(NAME(vec) a, NAME(vec) b, NAME(vec) c)
+{
+    return FUSED(a, b, c);
+}
+#undef FUSED
 
 INLINE NAME(mask) NAME(first_lanes)(ptrdiff_t n)
 {
@@ -176,5 +207,15 @@ INLINE void NAME(store_part)(REAL *p, NAME(vec) v, ptrdiff_t n)
 INLINE NAME(vec) NAME(positive)(NAME(vec) v)
 {
     return v <= 0 ? 0 : v;
+}
+
+INLINE NAME(vec) NAME(where_positive)(NAME(vec) v, NAME(vec) p)
+{
+    return p <= 0 ? 0 : v;
+}
+
+INLINE NAME(vec) NAME(multiply_add)(NAME(vec) a, NAME(vec) b, NAME(vec) c)
+{
+    return a * b + c;
 }
 #endif

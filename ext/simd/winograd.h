@@ -261,26 +261,46 @@ static void NAME(winograd_products)(ptrdiff_t tiles, ptrdiff_t C, ptrdiff_t c_ro
             }
 }
 
+/* Pointers to one place of the results: to them, and to what is added to them and what cuts them, which may be NULL. */
+struct NAME(place) {
+    REAL *to;
+    const REAL *added, *positive;
+};
+
+INLINE struct NAME(place) NAME(moved)(struct NAME(place) p, ptrdiff_t by)
+{
+    p.to += by;
+    p.added = p.added ? p.added + by : NULL;
+    p.positive = p.positive ? p.positive + by : NULL;
+    return p;
+}
+
 /* A row of a tile of y: A' over a row of half-transformed numbers, plus bias, of which `columns` are inside the image. */
-INLINE void NAME(store_result_row)(const VEC *m, VEC bias, int relu, const int stream, REAL *to, ptrdiff_t pixel,
-                                   int columns, ptrdiff_t n)
+INLINE void NAME(store_result_row)(const VEC *m, VEC bias, int relu, const int stream, const int joined,
+                                   struct NAME(place) p, ptrdiff_t pixel, int columns, ptrdiff_t n)
 {
     VEC out[4];
     NAME(result_step)(m, 1, out);
     for (int j = 0; j < 4 && j < columns; j++) {
-        const VEC sum = out[j] + bias, result = relu ? NAME(positive)(sum) : sum;
+        VEC result = out[j] + bias;
+        if (relu)
+            result = NAME(positive)(result);
+        if (joined && p.added)
+            result = NAME(numbers)(p.added + j * pixel, n, n >= VLEN) + result;
+        if (joined && p.positive)
+            result = NAME(where_positive)(result, NAME(numbers)(p.positive + j * pixel, n, n >= VLEN));
         if (stream)
-            STREAM(to + j * pixel, result);
+            STREAM(p.to + j * pixel, result);
         else if (n >= VLEN)
-            STORE(to + j * pixel, result);
+            STORE(p.to + j * pixel, result);
         else
-            NAME(store_part)(to + j * pixel, result, n);
+            NAME(store_part)(p.to + j * pixel, result, n);
     }
 }
 
 /* y = A' m A + bias for VLEN filters of one tile; rows are made in pairs, as in `input_tile`. */
-INLINE void NAME(output_tile)(const REAL *m, ptrdiff_t step, VEC bias, int relu, const int stream, REAL *to, ptrdiff_t row,
-                              ptrdiff_t pixel, int rows, int columns, ptrdiff_t n)
+INLINE void NAME(output_tile)(const REAL *m, ptrdiff_t step, VEC bias, int relu, const int stream, const int joined,
+                              struct NAME(place) to, ptrdiff_t row, ptrdiff_t pixel, int rows, int columns, ptrdiff_t n)
 {
 #define AT(i) LOAD(column + (i) * 6 * step)
     VEC a[6], b[6];
@@ -292,9 +312,9 @@ INLINE void NAME(output_tile)(const REAL *m, ptrdiff_t step, VEC bias, int relu,
         b[j] = sum1 + 4 * sum2;
         ADVANCE(column, step);
     }
-    NAME(store_result_row)(a, bias, relu, stream, to, pixel, columns, n);
+    NAME(store_result_row)(a, bias, relu, stream, joined, to, pixel, columns, n);
     if (rows > 2)
-        NAME(store_result_row)(b, bias, relu, stream, to + 2 * row, pixel, columns, n);
+        NAME(store_result_row)(b, bias, relu, stream, joined, NAME(moved)(to, 2 * row), pixel, columns, n);
     if (rows < 2)
         return;
     column = m;
@@ -305,9 +325,9 @@ INLINE void NAME(output_tile)(const REAL *m, ptrdiff_t step, VEC bias, int relu,
         b[j] = gap1 + 8 * gap2 + AT(5);
         ADVANCE(column, step);
     }
-    NAME(store_result_row)(a, bias, relu, stream, to + row, pixel, columns, n);
+    NAME(store_result_row)(a, bias, relu, stream, joined, NAME(moved)(to, row), pixel, columns, n);
     if (rows > 3)
-        NAME(store_result_row)(b, bias, relu, stream, to + 3 * row, pixel, columns, n);
+        NAME(store_result_row)(b, bias, relu, stream, joined, NAME(moved)(to, 3 * row), pixel, columns, n);
 #undef AT
 }
 
@@ -317,26 +337,33 @@ static void NAME(winograd_output)(const struct nnx_tiles *y, REAL *data, const R
 {
     const ptrdiff_t F = y->channels, row = y->row, pixel = y->pixel;
     const int stream = y->stream && VECTOR_BYTES == 64; /* a vector is a line: those of a pixel are not stored together */
+    const int joined = y->added || y->positive;
+    const struct NAME(place) start = {data, y->added, y->positive};
     for (ptrdiff_t t = 0; t < tiles; t++) {
         const ptrdiff_t number = first + t, tile = number % (y->down * y->across), image = number / (y->down * y->across);
         const ptrdiff_t top = tile / y->across * 4, left = tile % y->across * 4;
         const int rows = (int)(y->height - top < 4 ? y->height - top : 4);
         const int columns = (int)(y->width - left < 4 ? y->width - left : 4);
-        REAL *corner = data + image * y->image + top * row + left * pixel;
+        const struct NAME(place) corner = NAME(moved)(start, image * y->image + top * row + left * pixel);
         const REAL *m = M + t * ld;
         ptrdiff_t f = 0;
         if (rows == 4 && columns == 4)
             for (; f + VLEN <= F; f += VLEN) {
                 const VEC b = bias ? LOAD(bias + f) : (VEC){0};
-                if (stream)
-                    NAME(output_tile)(m + f, step, b, relu, 1, corner + f, row, pixel, 4, 4, VLEN);
+                const struct NAME(place) to = NAME(moved)(corner, f);
+                if (stream && joined)
+                    NAME(output_tile)(m + f, step, b, relu, 1, 1, to, row, pixel, 4, 4, VLEN);
+                else if (stream)
+                    NAME(output_tile)(m + f, step, b, relu, 1, 0, to, row, pixel, 4, 4, VLEN);
+                else if (joined)
+                    NAME(output_tile)(m + f, step, b, relu, 0, 1, to, row, pixel, 4, 4, VLEN);
                 else
-                    NAME(output_tile)(m + f, step, b, relu, 0, corner + f, row, pixel, 4, 4, VLEN);
+                    NAME(output_tile)(m + f, step, b, relu, 0, 0, to, row, pixel, 4, 4, VLEN);
             }
         for (; f < F; f += VLEN) {
             const ptrdiff_t n = F - f < VLEN ? F - f : VLEN;
             const VEC b = bias ? NAME(numbers)(bias + f, n, n >= VLEN) : (VEC){0};
-            NAME(output_tile)(m + f, step, b, relu, 0, corner + f, row, pixel, rows, columns, n);
+            NAME(output_tile)(m + f, step, b, relu, 0, joined, NAME(moved)(corner, f), row, pixel, rows, columns, n);
         }
     }
     if (stream)

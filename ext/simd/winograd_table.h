@@ -12,6 +12,8 @@ struct nnx_tiles {
     ptrdiff_t down, across; /* tiles per image */
     ptrdiff_t image, row, pixel; /* strides, in numbers */
     int stream; /* results: whether they are stored past the caches; a pixel is whole cache lines */
+    /* results, images like them or NULL: what is added to them, and where they become 0: where this one is not positive */
+    const void *added, *positive;
 };
 
 #define WINOGRAD_ROWS 8 /* of a weight gradient, which are computed together: as many filters, or a vector of them */

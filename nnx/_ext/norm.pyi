@@ -31,6 +31,10 @@ def normalize_backward(
     num_threads: int,
     relu: bool = False,
     bias: ndarray | None = None,
+    factors: ndarray | None = None,
+) -> None: ...
+def apply_gradient(
+    gy: ndarray, x: ndarray, gx: ndarray, mean: ndarray, factors: ndarray, relu: bool, num_threads: int
 ) -> None: ...
 def row_norm(
     x: ndarray,

@@ -9,5 +9,13 @@ def forward(
     relu: bool,
     num_threads: int,
 ) -> None: ...
-def data_grad(gy: np.ndarray, w: np.ndarray, gx: np.ndarray, padding: tuple[int, ...], num_threads: int) -> None: ...
+def data_grad(
+    gy: np.ndarray,
+    w: np.ndarray,
+    gx: np.ndarray,
+    padding: tuple[int, ...],
+    num_threads: int,
+    added: np.ndarray | None = None,
+    positive: np.ndarray | None = None,
+) -> None: ...
 def weight_grad(gy: np.ndarray, x: np.ndarray, gw: np.ndarray, padding: tuple[int, ...], num_threads: int) -> None: ...

@@ -602,6 +602,18 @@ class _Unread(Tensor):
 
     __slots__ = ()
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (later_of(self) or self.data).shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return (later_of(self) or self.data).dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:

@@ -23,9 +23,9 @@ from nnx.autograd._tensor import (
     record_later,
     unbroadcast,
 )
-from nnx.autograd.engine import LARGE_SUM, fresh, left_to_parent, made_fresh
+from nnx.autograd.engine import LARGE_SUM, cuts, fresh, left_to_parent, made_fresh, mode
 from nnx.backends import backend_of
-from nnx.backends.base.later import Later
+from nnx.backends.base.later import Later, read
 
 _NUMBERS = (builtins.bool, int, float)
 
@@ -306,6 +306,9 @@ def relu(input: Any) -> Tensor:
     x = as_tensor(input)
     later = later_of(x)
     if later is not None:
+        positive = later.positive() if mode.enabled else None
+        if positive is not None:
+            return record_later(positive, _relu_grad, (x,), backend_of(later.x), positive, True)
         y = later.array(relu=True)
         return record(y, _relu_grad, (x,), backend_of(y), y, True)
     be = backend_of(x.data)
@@ -313,10 +316,15 @@ def relu(input: Any) -> Tensor:
     return record(y, _relu_grad, (x,), be, y, False)
 
 
+def _relu_rest(needs, gy, be, y, whole):
+    return (gy,)
+
+
 @fresh
 @left_to_parent("relu")
+@cuts(1, _relu_rest)
 def _relu_grad(needs, gy, be, y, whole):
-    return (be.relu_backward(gy, y),)
+    return (be.relu_backward(gy, read(y)),)
 
 
 def sigmoid(input: Any) -> Tensor:

@@ -18,6 +18,7 @@ import numpy as np
 
 from nnx._device import as_array, empty_like
 from nnx.backends import backend_of
+from nnx.backends.base.later import is_later
 
 LARGE_SUM = 16384  # numbers from which the backend adds faster than NumPy
 
@@ -95,6 +96,7 @@ def left_to_parent(kind: str) -> Callable[[Callable[..., tuple]], Callable[..., 
     kind:  "relu" for ``grad(needs, gy, be, y, whole)`` of a ReLU with output y; `whole` says that y was computed
            together with the input (`nnx.backends.base.later`), which alone says where y is 0.
            "max_pool" for ``grad(needs, gy, be, index, x_shape, kernel, stride, padding, dilation)``
+           "batch_norm" for ``grad(needs, gy, later)`` of a `LaterGradient`; batch norm itself returns such a `Left`
     """
 
     def mark(grad: Callable[..., tuple]) -> Callable[..., tuple]:
@@ -119,8 +121,47 @@ def behind(kind: str, combined: Callable[..., tuple]) -> Callable[[Callable[...,
     return mark
 
 
-class _Left:
-    """The gradient in front of an operation, which nobody has computed yet."""
+_rest: dict[Callable[..., tuple], tuple[int, Callable[..., tuple]]] = {}
+_joining: set[Callable[..., tuple]] = set()
+
+
+def cuts(index: int, rest: Callable[..., tuple]) -> Callable[[Callable[..., tuple]], Callable[..., tuple]]:
+    """Say that a gradient function first makes gy 0 where ``saved[index]`` is not positive, and then is `rest`."""
+
+    def mark(grad: Callable[..., tuple]) -> Callable[..., tuple]:
+        _rest[grad] = index, rest
+        return grad
+
+    return mark
+
+
+def joins(grad: Callable[..., tuple]) -> Callable[..., tuple]:
+    """Mark a gradient function that takes `onto`, an `Onto`, and may do that on the way."""
+    _joining.add(grad)
+    return grad
+
+
+class Onto:
+    """What happens next to the gradient of an operation's first input.
+
+    added:     an array: what has reached that input already, and is added to the gradient; or None
+    positive:  an array: where it is not positive, the sum becomes 0, since the input is the result of a ReLU; or None
+    done:      set by the gradient function whose first gradient is the outcome of both
+    """
+
+    __slots__ = ("added", "done", "positive")
+
+    def __init__(self, added: Any, positive: Any) -> None:
+        self.added = added
+        self.positive = positive
+        self.done = False
+
+
+class Left:
+    """The gradient in front of an operation, which nobody has computed yet: ``grad((True,), gy, *saved)[0]``.
+
+    A gradient function may return one, where `grad` is marked by `left_to_parent` and the gradient has gy's type.
+    """
 
     __slots__ = ("grad", "gy", "saved")
 
@@ -161,7 +202,7 @@ class _Pass:
 
     def __init__(self, root: Node, gradient: Any) -> None:
         self.root = root
-        self.pending: dict[Any, list] = {root: [gradient, False]}
+        self.pending: dict[Any, list] = {root: [gradient, False, False]}
         self.queue: list[tuple[float, Any]] = [(-root.number, root)]
 
 
@@ -174,7 +215,7 @@ def call_after(number: int, function: Callable[[], None]) -> None:
     running = mode.running
     assert running is not None
     call = _Call(number, function)
-    running.pending[call] = [None, False]
+    running.pending[call] = [None, False, False]
     heapq.heappush(running.queue, (-call.number, call))
 
 
@@ -187,8 +228,9 @@ def running_root() -> Node:
 def backward(root: Node, gradient: Any, retain_graph: bool) -> None:
     """Send `gradient` from `root` to every leaf that can be reached.
 
-    `pending` maps a node to ``[gradient so far, ours]``, where `ours` says that the engine allocated the array and may
-    add to it in place. Any other array may be shared with a second branch, a saved array or the user.
+    `pending` maps a node to ``[gradient so far, ours, cut]``. `ours` says that the engine allocated the array and may
+    add to it in place; any other array may be shared with a second branch, a saved array or the user. `cut` says that
+    the gradient is 0 already where the node would make it so (`cuts`).
     """
     outer = mode.running
     mode.running = running = _Pass(root, gradient)
@@ -202,7 +244,7 @@ def backward(root: Node, gradient: Any, retain_graph: bool) -> None:
 def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_graph: bool) -> None:
     while queue:
         _, node = heapq.heappop(queue)
-        gy, _ = pending.pop(node)
+        gy, _, cut = pending.pop(node)
         if isinstance(gy, np.generic):
             gy = np.asarray(gy)
         if node.saved is None:
@@ -210,22 +252,21 @@ def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_g
                 f"backward: expected a graph that was not used yet, got one whose saved arrays are "
                 f"gone (operation {node.name!r}). Pass retain_graph=True to the first backward()"
             )
-        grad = node.grad
-        if type(gy) is _Left:
-            if node.retained is None:
-                results = _behind[grad, _left[gy.grad]](node.needs, gy.gy, gy.saved, *node.saved)
-            else:
-                gy = gy.array()
-                _retain(node, gy)
-                results = grad(node.needs, gy, *node.saved)
+        grad, saved = node.grad if not cut else _rest[node.grad][1], node.saved
+        if type(gy) is Left and node.retained is None:
+            grad, gy, saved = _behind[grad, _left[gy.grad]], gy.gy, (gy.saved, *saved)
         else:
+            if type(gy) is Left:
+                gy = gy.array()
             if node.retained is not None:
                 _retain(node, gy)
-            if grad in _left and _leave_to_parent(node, gy, pending, queue):
+            if grad in _left and _leave_to(node.parents[0], Left(grad, gy, saved), pending, queue):
                 if not retain_graph:
                     node.saved = None
                 continue
-            results = grad(node.needs, gy, *node.saved)
+        onto = _onto(node, pending) if grad in _joining else None
+        results = grad(node.needs, gy, *saved) if onto is None else grad(node.needs, gy, *saved, onto=onto)
+        del saved
         if not retain_graph:
             node.saved = None
         if len(results) != len(node.parents):
@@ -236,6 +277,10 @@ def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_g
         for i, (parent, g) in enumerate(zip(node.parents, results, strict=True)):
             if parent is None or g is None:
                 continue
+            if type(g) is Left:
+                if _leave_to(parent, g, pending, queue):
+                    continue
+                g = g.array()
             if g.shape != parent.shape:
                 raise RuntimeError(
                     f"backward: expected operation {node.name!r} to return a gradient of shape "
@@ -247,13 +292,18 @@ def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_g
                 g = np.asarray(g)
             if type(parent) is not Node:
                 _accumulate(parent, g, _shared(g, gy) or _repeated(results, i))
+            elif onto is not None and onto.done and i == 0:
+                if parent not in pending:
+                    heapq.heappush(queue, (-parent.number, parent))
+                pending[parent] = [g, True, onto.positive is not None]
             elif parent not in pending:
-                pending[parent] = [g, False]
+                pending[parent] = [g, False, False]
                 heapq.heappush(queue, (-parent.number, parent))
             else:
                 entry = pending[parent]
-                if type(entry[0]) is _Left:
-                    entry[:] = entry[0].array(), True
+                entry[2] = False
+                if type(entry[0]) is Left:
+                    entry[:2] = entry[0].array(), True
                 if not entry[1]:
                     entry[0] = backend_of(g).add(entry[0], g) if g.size >= LARGE_SUM else entry[0] + g
                     entry[1] = not isinstance(entry[0], np.generic)
@@ -264,15 +314,32 @@ def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_g
         del results, gy
 
 
-def _leave_to_parent(node: Node, gy: Any, pending: dict[Any, list], queue: list[tuple[float, Any]]) -> bool:
+def _leave_to(parent: Any, left: Left, pending: dict[Any, list], queue: list[tuple[float, Any]]) -> bool:
     """Leave a gradient to the operation in front, if that can do both and nothing else has reached it."""
-    parent = node.parents[0]
-    if type(parent) is not Node or parent in pending or (parent.grad, _left[node.grad]) not in _behind:
+    if type(parent) is not Node or parent in pending or (parent.grad, _left[left.grad]) not in _behind:
         return False
-    assert node.saved is not None
-    pending[parent] = [_Left(node.grad, gy, node.saved), False]
+    pending[parent] = [left, False, False]
     heapq.heappush(queue, (-parent.number, parent))
     return True
+
+
+def _onto(node: Node, pending: dict[Any, list]) -> Onto | None:
+    """What happens to the gradient of a node's first input, as far as it is known; None if that is nothing."""
+    parent, added, positive = node.parents[0], None, None
+    if type(parent) is not Node or parent.saved is None:
+        return None
+    if parent in pending:
+        added = pending[parent][0]
+        if type(added) is Left:
+            return None
+    # A ReLU that leaves its gradient to the operation in front cuts it there.
+    in_front = parent.parents[0]
+    left = type(in_front) is Node and parent.grad in _left and (in_front.grad, _left[parent.grad]) in _behind
+    if parent.grad in _rest and parent.retained is None and not left:
+        positive = parent.saved[_rest[parent.grad][0]]
+        if is_later(positive):
+            positive = None
+    return None if added is None and positive is None else Onto(added, positive)
 
 
 def _shared(g: Any, gy: Any) -> bool:

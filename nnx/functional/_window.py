@@ -79,7 +79,7 @@ def operand(owner: str, name: str, value: Any, dtype: Any = None) -> Tensor:
     """A Tensor of floats; arrays are cast to `dtype`, a Tensor of another float type is refused."""
     if not isinstance(value, Tensor):
         return as_tensor(value, dtype)
-    own = value.data.dtype
+    own = value.dtype
     if own is not dtype and (own.kind != "f" or (dtype is not None and own != dtype)):
         wanted = "float32 or float64" if dtype is None else f"{np.dtype(dtype)}"
         raise TypeError(

@@ -8,10 +8,12 @@ from typing import Any
 from nnx import _check
 from nnx._device import same_device
 from nnx.autograd import Tensor, record
-from nnx.autograd.engine import behind, fresh
+from nnx.autograd._tensor import later_of
+from nnx.autograd.engine import behind, cuts, fresh, joins
 from nnx.autograd.shape import squeeze, unsqueeze
 from nnx.backends import backend_of
 from nnx.backends.base.conv import output_sizes
+from nnx.backends.base.later import is_later, read
 from nnx.functional import _window
 from nnx.functional._window import Pairs, Sizes
 from nnx.functional.pool import max_pool_geometry
@@ -105,24 +107,30 @@ def conv_nd(
     w = _weight(owner, weight, n)
     x = _window.operand(owner, "input", input, w.dtype)
     b = None if bias is None else _window.operand(owner, "bias", bias, w.dtype)
-    same_device(owner, weight=w.data, input=x.data, bias=None if b is None else b.data)
+    later = later_of(x)
+    b_data, known = None if b is None else b.data, x.data if later is None else later.x
+    same_device(owner, weight=w.data, input=known, bias=b_data)
     one, stride, pairs, dilation, groups, out = _conv_geometry(
         owner, n, x.shape, w.shape, stride, padding, dilation, groups
     )
     _check_bias(owner, b, w.shape[0])
     if one:
         x = unsqueeze(x, 0)
-    be = backend_of(x.data)
-    b_data = None if b is None else b.data
-    saved = be, x.data, w.data, stride, pairs, dilation, groups
+    be = backend_of(known)
+    how = stride, pairs, dilation, groups
+    y: Any = None
+    if later is not None and pool is None and not one:
+        y = be.conv_of_later(later, w.data, b_data, *how, relu)
+    saved = be, x.data if y is None else later, w.data, *how
     if pool is not None:
         pool_owner, *arguments = pool
         y_shape = (x.shape[0], w.shape[0], *out)
         windows = max_pool_geometry(pool_owner, n, y_shape, *arguments)[1:]
-        y, index = be.conv_max_pool(x.data, w.data, b_data, stride, pairs, dilation, groups, windows, arguments[-1])
+        y, index = be.conv_max_pool(x.data, w.data, b_data, *how, windows, arguments[-1])
         t = record(y, _conv_max_pool_grad, (x, w, b), (be, index, y_shape, *windows), *saved)
     else:
-        y = be.conv(x.data, w.data, b_data, stride, pairs, dilation, groups, relu)
+        if y is None:
+            y = be.conv(x.data, w.data, b_data, *how, relu)
         t = record(y, _conv_relu_grad, (x, w, b), y, *saved) if relu else record(y, _conv_grad, (x, w, b), *saved)
     return squeeze(t, 0) if one else t
 
@@ -155,14 +163,22 @@ def _conv_geometry(
     return one, stride, pairs, dilation, groups, out
 
 
+@joins
+def _conv_relu_rest(needs, gy, y, *saved, onto=None):
+    return _conv_grad(needs, gy, *saved, onto=onto)
+
+
 @fresh
-def _conv_relu_grad(needs, gy, y, be, x, w, stride, padding, dilation, groups):
-    return _conv_grad(needs, be.relu_backward(gy, y), be, x, w, stride, padding, dilation, groups)
+@joins
+@cuts(0, _conv_relu_rest)
+def _conv_relu_grad(needs, gy, y, be, x, w, stride, padding, dilation, groups, onto=None):
+    return _conv_grad(needs, be.relu_backward(gy, y), be, x, w, stride, padding, dilation, groups, onto)
 
 
 @fresh
 def _conv_max_pool_grad(needs, gy, pool, be, x, w, stride, padding, dilation, groups):
     _, index, *windows = pool
+    x = read(x)
     how = stride, padding, dilation, groups
     gx = sums = None
     if needs[1] or needs[2]:
@@ -174,14 +190,34 @@ def _conv_max_pool_grad(needs, gy, pool, be, x, w, stride, padding, dilation, gr
     return gx, sums[0] if needs[1] else None, sums[1] if needs[2] else None
 
 
+@joins
+def _conv_behind_batch_norm(needs, gy, left, *saved, onto=None):
+    (later,) = left
+    return _conv_grad(needs, later.array() if needs[2] else later, *saved, onto=onto)
+
+
 @fresh
+@joins
 @behind("max_pool", _conv_max_pool_grad)
-def _conv_grad(needs, gy, be, x, w, stride, padding, dilation, groups):
+@behind("batch_norm", _conv_behind_batch_norm)
+def _conv_grad(needs, gy, be, x, w, stride, padding, dilation, groups, onto=None):
+    """`gy` may be a LaterGradient, unless the bias needs it, and `x` the Later that `conv_of_later` has taken."""
     gx = gw = gb = None
-    if needs[0]:
+    joined = (onto.added, onto.positive) if onto is not None else ()
+    if needs[0] and needs[1] and (is_later(gy) or is_later(x)):
+        both = be.conv_gradients_of_later(gy, x, w, stride, padding, dilation, groups, *joined)
+        if both is not None:
+            if onto is not None:
+                onto.done = True
+            return *both, be.channel_sum(gy) if needs[2] else None
+    gy = read(gy)
+    if needs[0] and onto is not None:
+        gx = be.conv_data_grad_joined(gy, w, x.shape, stride, padding, dilation, groups, *joined)
+        onto.done = gx is not None
+    if needs[0] and gx is None:
         gx = be.conv_data_grad(gy, w, x.shape, stride, padding, dilation, groups)
     if needs[1]:
-        gw = be.conv_weight_grad(gy, x, w.shape, stride, padding, dilation, groups)
+        gw = be.conv_weight_grad(gy, read(x), w.shape, stride, padding, dilation, groups)
     if needs[2]:
         gb = be.channel_sum(gy)
     return gx, gw, gb

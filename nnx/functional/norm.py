@@ -11,8 +11,9 @@ from nnx import _check
 from nnx._device import is_writeable, same_device
 from nnx.autograd import Tensor, as_tensor, is_grad_enabled, record
 from nnx.autograd._tensor import record_later
-from nnx.autograd.engine import LARGE_SUM, behind, fresh, made_fresh
+from nnx.autograd.engine import LARGE_SUM, Left, behind, fresh, left_to_parent, made_fresh
 from nnx.backends import backend_of
+from nnx.backends.base.later import read
 
 __all__ = [
     "batch_norm",
@@ -114,7 +115,7 @@ def batch_norm_as(
 
 @fresh
 def _batch_norm_relu_grad(needs, gy, y, whole, be, x, weight, bias, mean, rstd):
-    return be.batch_norm_backward(gy, x, weight, mean, rstd, needs, y, bias if whole else None)
+    return _batch_norm_gradients(needs, gy, be, x, weight, mean, rstd, y, bias if whole else None)
 
 
 def _batch_norm_behind_relu(needs, gy, relu, *saved):
@@ -129,7 +130,23 @@ def _batch_norm_infer_relu_grad(needs, gy, y, whole, be, *saved):
 @fresh
 @behind("relu", _batch_norm_behind_relu)
 def _batch_norm_grad(needs, gy, be, x, weight, bias, mean, rstd):
-    return be.batch_norm_backward(gy, x, weight, mean, rstd, needs)
+    return _batch_norm_gradients(needs, gy, be, x, weight, mean, rstd)
+
+
+def _batch_norm_gradients(needs, gy, be, x, weight, mean, rstd, y=None, bias=None):
+    """The gradients, or with that of x left to the operation in front."""
+    later = None
+    if needs[0] and x.size >= LARGE_SUM:
+        later = be.batch_norm_backward_later(gy, x, weight, mean, rstd, y, bias)
+    if later is None:
+        return be.batch_norm_backward(gy, x, weight, mean, rstd, needs, read(y), bias)
+    gradient, gw, gb = later
+    return Left(_later_grad, gy, (gradient,)), gw if needs[1] else None, gb if needs[2] else None
+
+
+@left_to_parent("batch_norm")
+def _later_grad(needs, gy, later):
+    return (later.array(),)
 
 
 def _batch_norm_infer_grad(needs, gy, be, x, mean, var, weight, eps):

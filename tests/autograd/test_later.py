@@ -1,4 +1,7 @@
-"""Batch norm that is computed when its result is read, or together with what follows: the same bits as at once."""
+"""Batch norm that is computed when its result is read, or together with what follows: the same bits as at once.
+
+What convolutions between batch norms do is in test_between_batch_norms.py.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +142,8 @@ def passes(monkeypatch):
     original = LaterNorm.array
 
     def array(self, relu=False):
-        seen.append("norm" + " + sum" * (self.added is not None) + " + relu" * relu)
+        if self.result is None:
+            seen.append("norm" + " + sum" * (self.added is not None) + " + relu" * (relu or self.relu))
         return original(self, relu)
 
     monkeypatch.setattr(LaterNorm, "array", array)
@@ -257,7 +261,7 @@ def test_what_is_computed_in_one_pass(name, passes):
     function, expected = FUNCTIONS[name]
     for shape in SHAPES:
         evaluate(function, *arrays_for(shape))
-        assert passes == expected
+        assert sorted(passes) == sorted(expected)  # a ReLU of images is computed when it is read, too
         passes.clear()
 
 
@@ -306,8 +310,8 @@ def test_relu_and_sums_do_not_read_it(passes):
         assert later_of(total) is not None and later_of(y) is not None
     assert passes == []
     z = F.relu(y)
-    assert passes == ["norm + relu"]
-    assert later_of(y) is not None and later_of(z) is None
+    assert later_of(y) is not None and later_of(z) is not None
+    assert passes == []
     np.testing.assert_array_equal(z.data, np.maximum(y.data, 0))
     np.testing.assert_array_equal(total.data, y.data + scene.s.data)
 
@@ -613,9 +617,9 @@ def test_attributes_that_are_not_there(passes):
             t.nothing  # noqa: B018 - raises
         with pytest.raises(AttributeError, match="'nothing'"):
             t.nothing = 1
-    assert later_of(y) is not None and passes == ["norm + relu"]
+    assert later_of(y) is not None and passes == []
     assert hasattr(y, "data")
-    assert passes == ["norm + relu", "norm"]
+    assert passes == ["norm"]
 
 
 def test_a_tensor_that_was_never_initialised():

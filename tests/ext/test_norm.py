@@ -147,6 +147,43 @@ def test_normalize_backward_behind_a_positive_part(level, shape, dtype, rng):
 
 @each_dtype
 @each_matrix
+@pytest.mark.parametrize("relu", (False, True))
+def test_a_gradient_that_is_applied_later(level, shape, dtype, relu, rng):
+    x, gy = rng.standard_normal((2, *shape)).astype(dtype)
+    mean, w, b = rng.standard_normal((3, shape[1])).astype(dtype)
+    rstd = rng.uniform(0.5, 2, shape[1]).astype(dtype)
+    at_once, gradients = np.empty_like(x), np.empty((2, 2, shape[1]), dtype)
+    norm.normalize_backward(gy, x, at_once, mean, rstd, w, *gradients[0], True, 2, relu, b)
+    (factors, whole), (later, also) = guarded((4, shape[1]), dtype), guarded(shape, dtype)
+    norm.normalize_backward(gy, x, None, mean, rstd, w, *gradients[1], True, 3, relu, b, factors)
+    norm.apply_gradient(gy, x, later, mean, factors, relu, 2)
+    assert whole() and also()
+    np.testing.assert_array_equal(later, at_once)
+    np.testing.assert_array_equal(*gradients)
+
+
+@each_dtype
+def test_parts_of_a_matrix_have_the_same_bits(level, dtype, rng):
+    """Whatever rows and columns are taken together, and where the last ones lie."""
+    for columns in (1, 5, 16, 17, 40, 64, 100):
+        x, added = rng.standard_normal((2, 37, columns)).astype(dtype)
+        mean, w, b, rstd = rng.standard_normal((4, columns)).astype(dtype)
+        factors = rng.standard_normal((4, columns)).astype(dtype)
+        var = rng.uniform(0.5, 2, columns).astype(dtype)
+        for relu in (False, True):
+            y, gx = np.empty((2, *x.shape), dtype)
+            norm.normalize(x, y, mean, var, w, b, rstd, 0.1, relu, 1, added)
+            norm.apply_gradient(added, x, gx, mean, factors, relu, 1)
+            for rows in (1, 2, 3, 7):
+                part, part_gx = np.empty((2, rows, columns), dtype)
+                norm.normalize(x[:rows], part, mean, var, w, b, rstd, 0.1, relu, 1, added[:rows])
+                norm.apply_gradient(added[:rows], x[:rows], part_gx, mean, factors, relu, 1)
+                np.testing.assert_array_equal(part, y[:rows])
+                np.testing.assert_array_equal(part_gx, gx[:rows])
+
+
+@each_dtype
+@each_matrix
 def test_normalize_and_a_sum(level, shape, dtype, rng):
     """The same bits as one after the other; and moments give the same rstd as normalize."""
     x, added = rng.standard_normal((2, *shape)).astype(dtype)
@@ -290,6 +327,20 @@ def frozen(a):
          "normalize_backward: expected bias with 3 elements"),
         (lambda: norm.normalize_backward(X, X, X.copy(), V, V, None, None, None, False, 1, True), ValueError,
          "normalize_backward: expected relu only with from_batch, got it without"),
+        (lambda: norm.normalize_backward(X, X, X.copy(), V, V, None, None, None, True, 1, False, None, np.ones((4, 3))),
+         ValueError, "normalize_backward: expected factors only with from_batch and without gx"),
+        (lambda: norm.normalize_backward(X, X, None, V, V, None, None, None, False, 1, False, None, np.ones((4, 3))),
+         ValueError, "normalize_backward: expected factors only with from_batch and without gx"),
+        (lambda: norm.normalize_backward(X, X, None, V, V, None, None, None, True, 1, False, None, np.ones((3, 3))),
+         ValueError, "normalize_backward: expected factors with 12 elements"),
+        (lambda: norm.apply_gradient(X, X, X.copy(), V, np.ones((3, 3)), False, 1), ValueError,
+         "apply_gradient: expected factors with 12 elements"),
+        (lambda: norm.apply_gradient(X[:2], X, X.copy(), V, np.ones((4, 3)), False, 1), ValueError,
+         "apply_gradient: expected gy with 12 elements"),
+        (lambda: norm.apply_gradient(X, X, frozen(X), V, np.ones((4, 3)), False, 1), ValueError,
+         "apply_gradient: expected gx to be writeable"),
+        (lambda: norm.apply_gradient(X, X, X.copy(), V, np.ones((4, 3)), False, 0), ValueError,
+         "apply_gradient: expected num_threads to be at least 1"),
         (lambda: norm.normalize(X, X.copy(), V, V, None, V, V, 1e-5, False, 1, X[:2]), ValueError,
          "normalize: expected added with 12 elements"),
         (lambda: norm.normalize(X, X.copy(), V, V, None, None, V, 1e-5, False, 1, X), ValueError,

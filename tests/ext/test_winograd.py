@@ -139,6 +139,42 @@ def test_positive_part(level, rng):
     np.testing.assert_array_equal(positive, np.where(plain <= 0, 0, plain))
 
 
+@pytest.mark.parametrize("number", range(6))
+def test_a_data_gradient_that_is_added_and_cut(level, number):
+    """The same bits as one after the other, where the result is stored past the caches too; NaN is no cut."""
+    rng = np.random.default_rng(number)
+    n, c, f = (int(v) for v in (rng.integers(1, 4), rng.integers(1, 70), rng.integers(1, 40)))
+    height, width = (int(v) for v in rng.integers(3, 21, 2))
+    if number == 0:
+        n, c, f, height, width = 4, 64, 16, 56, 56
+    gy, w, added, positive = (
+        rng.standard_normal(shape).astype(np.float32)
+        for shape in ((n, f, height, width), (f, c, 3, 3), (n, c, height, width), (n, c, height, width))
+    )
+    positive[rng.random(positive.shape) < 0.1] = 0
+    positive[0, 0] = np.nan
+    gy, added, positive = last(gy), last(added), last(positive)
+    plain = empty_last(added.shape, np.float32)
+    winograd.data_grad(gy, w, plain, (1, 1), 2)
+    for a, p in ((added, None), (None, positive), (added, positive)):
+        gx = empty_last(added.shape, np.float32)
+        winograd.data_grad(gy, w, gx, (1, 1), 2, a, p)
+        expected = plain if a is None else a + plain
+        np.testing.assert_array_equal(gx, expected if p is None else np.where(p <= 0, 0, expected))
+
+
+@pytest.mark.parametrize("name", ("added", "positive"))
+def test_errors_of_what_is_joined(name):
+    gy, w, gx = last(np.ones((2, 6, 5, 5), F)), np.ones((6, 4, 3, 3), F), empty_last((2, 4, 5, 5), F)
+    for other, error, message in (
+        (last(np.ones((2, 4, 5, 6), F)), ValueError, r"of the result's shape \(2, 4, 5, 5\), got \(2, 4, 5, 6\)"),
+        (np.ones((2, 4, 5, 5), F), ValueError, "to be channels-last in memory"),
+        (last(np.ones((2, 4, 5, 5))), TypeError, "arrays of one dtype, got"),
+    ):
+        with pytest.raises(error, match="winograd.data_grad: expected .*" + message):
+            winograd.data_grad(gy, w, gx, (1, 1), 1, **{name: other})
+
+
 F = np.float32
 GOOD = {
     "x": last(np.ones((2, 4, 5, 5), F)),

@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from nnx.backends.base.later import Later, LaterGradient
+
 Sizes = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 
@@ -91,6 +93,22 @@ class ConvOps:
         columns = columns.reshape(n, math.prod(columns.shape[1:3]), columns.shape[3])  # (N, C F, O)
         return self.col2im(columns, x_shape, w.shape[2:], stride, padding, dilation)
 
+    def conv_data_grad_joined(
+        self,
+        gy: np.ndarray,
+        w: np.ndarray,
+        x_shape: Sizes,
+        stride: Sizes,
+        padding: Pairs,
+        dilation: Sizes,
+        groups: int,
+        added: np.ndarray | None,
+        positive: np.ndarray | None,
+    ) -> np.ndarray | None:
+        """`conv_data_grad` plus the array `added`, and 0 where `positive` is not positive, with the bits of one after
+        the other; None where the backend does not offer it in one pass. Either array may be None."""
+        return None
+
     def conv_weight_grad(
         self,
         gy: np.ndarray,
@@ -155,6 +173,37 @@ class ConvOps:
 
         gy, index, pool:  arguments of `max_pool_backward`
         whole:            whether the gradient of the whole result is computed anyway, for that of x
+        """
+        return None
+
+    def conv_of_later(
+        self,
+        later: Later,
+        w: np.ndarray,
+        b: np.ndarray | None,
+        stride: Sizes,
+        padding: Pairs,
+        dilation: Sizes,
+        groups: int,
+        relu: bool = False,
+    ) -> np.ndarray | None:
+        """`conv` of images that nobody has computed yet, and which are not kept; None where that is not offered."""
+        return None
+
+    def conv_gradients_of_later(
+        self,
+        gy: np.ndarray | LaterGradient,
+        x: np.ndarray | Later,
+        w: np.ndarray,
+        stride: Sizes,
+        padding: Pairs,
+        dilation: Sizes,
+        groups: int,
+        added: np.ndarray | None = None,
+        positive: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """`conv_data_grad`, or `conv_data_grad_joined`, and `conv_weight_grad` at once; None where the backend does not
+        offer it. Of gy and x at least one is computed on the way, bit by bit, and never lies in memory as a whole.
         """
         return None
 

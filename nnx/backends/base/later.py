@@ -1,4 +1,4 @@
-"""Results that are computed when somebody reads them."""
+"""Results and gradients that are computed when somebody reads them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,30 @@ class Later(Protocol):
 
     shape: tuple[int, ...]
     dtype: Any
+    x: Any  # an array that the result is made of
 
     def array(self, relu: bool = False) -> Any:
-        """The result, or its positive part: a new array in each call."""
+        """The result, or its positive part: a new array in each call, but for one that is `positive` already."""
 
     def plus(self, other: Any) -> Later | None:
         """The sum with an array of the same shape and type, for later as well; None where that is not offered."""
+
+    def positive(self) -> Later | None:
+        """The positive part, for later as well, where what follows may read it (`conv_of_later`); otherwise None."""
+
+
+class LaterGradient(Protocol):
+    """A gradient whose sums over the batch are there, so that the operation in front can make the rest in its pass."""
+
+    def array(self) -> Any:
+        """The gradient: a new array in each call."""
+
+
+def is_later(a: Any) -> bool:
+    """Whether `a` is a Later or a LaterGradient: no array has a method `array`."""
+    return hasattr(a, "array")
+
+
+def read(a: Any) -> Any:
+    """`a` itself if it is an array or None, otherwise its array."""
+    return a.array() if is_later(a) else a

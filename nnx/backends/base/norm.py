@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from nnx.backends.base.later import Later, LaterGradient
+
 Gradients = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
 
 _quiet = np.errstate(invalid="ignore", over="ignore", divide="ignore")
@@ -48,7 +50,9 @@ class NormOps:
         y = _normalize(x, mean, rstd, weight, bias)
         return self.relu(y) if relu else y, mean, var, rstd
 
-    def batch_norm_later(self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float) -> Any:
+    def batch_norm_later(
+        self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+    ) -> Later | None:
         """A `Later` that is the result, with mean, var and rstd as attributes; None where that is not offered."""
         return None
 
@@ -86,6 +90,19 @@ class NormOps:
             z *= _per_channel(rstd if weight is None else rstd * weight, x.ndim)
             gx = z
         return gx, gw if needs[1] else None, gb if needs[2] else None
+
+    def batch_norm_backward_later(
+        self,
+        gy: np.ndarray,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        mean: np.ndarray,
+        rstd: np.ndarray,
+        y: np.ndarray | None = None,
+        bias: np.ndarray | None = None,
+    ) -> tuple[LaterGradient, np.ndarray, np.ndarray] | None:
+        """All gradients of `batch_norm_backward`, that of x as a `LaterGradient`; None where that is not offered."""
+        return None
 
     @_quiet
     def batch_norm_infer(

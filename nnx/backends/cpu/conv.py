@@ -29,9 +29,11 @@ from nnx._ext import direct_data as _direct_data
 from nnx._ext import gemm as _gemm
 from nnx._ext import spread as _spread
 from nnx._ext import winograd as _winograd
+from nnx._ext import winograd_norm as _winograd_norm
 from nnx._ext.memory import empty
 from nnx.backends import precision
 from nnx.backends.base.conv import Pairs, Sizes, output_sizes
+from nnx.backends.base.later import Later, LaterGradient
 from nnx.backends.cpu._arrays import (
     channels_last,
     empty_channels_last,
@@ -40,6 +42,7 @@ from nnx.backends.cpu._arrays import (
     threads_for,
 )
 from nnx.backends.cpu.gemm import column_sums
+from nnx.backends.cpu.norm import LaterNorm, LaterNormGradient
 
 _FEW_CHANNELS = 4  # up to here the kernels read channels-first images as fast as they would copy them
 
@@ -47,6 +50,10 @@ _WINOGRAD_CHANNELS = 16  # in and out; below, the transforms cost more than they
 _MANY_WEIGHTS = 32768  # and more of them than
 _WEIGHTS_PER_PIXEL = 10  # have a gradient that is computed from columns, without partial gradients
 _WINOGRAD_PIXELS = 128  # of the batch, at least; more where there are many filters
+
+_IMAGE_WEIGHTS = 4096  # filters times channels,
+_IMAGE_BYTES = 262144  # and bytes of an image, at most, where convolutions between batch norms go image by image;
+_IMAGE_TILES = 512  # 4x4 tiles of all images, at least
 
 _SPREAD_ROWS = (3, 5, 7)  # of a filter, for which there are kernels
 _SPREAD_NUMBERS = 131072  # of the rows that are in work at once: half of the second-level cache
@@ -160,6 +167,28 @@ class ConvKernels:
             _conv.data_grad(_source(gy), _whole(w), None, gx, stride, low, dilation, groups, threads)
         return gx
 
+    def conv_data_grad_joined(
+        self,
+        gy: np.ndarray,
+        w: np.ndarray,
+        x_shape: Sizes,
+        stride: Sizes,
+        padding: Pairs,
+        dilation: Sizes,
+        groups: int,
+        added: np.ndarray | None,
+        positive: np.ndarray | None,
+    ) -> np.ndarray | None:
+        low = tuple([p[0] for p in padding])
+        if not _takes(gy, w) or not _can_join(gy, added, positive):
+            return None
+        how = _backward_algorithm(tuple(x_shape), w.shape, stride, low, dilation, groups, _fast(gy))
+        if how != "winograd":
+            return None
+        gx = empty_channels_last(x_shape, gy.dtype)
+        _winograd.data_grad(channels_last(gy), _whole(w), gx, low, _threads(gy, w), added, positive)
+        return gx
+
     def conv_weight_grad(
         self,
         gy: np.ndarray,
@@ -217,6 +246,57 @@ class ConvKernels:
         last = channels_last(gy), channels_last(index)
         _conv_pooled.weight_grad(*last, _source(x), gw, gb, *geometry, _threads(gy, gw))
         return gw, gb
+
+    def conv_of_later(
+        self,
+        later: Later,
+        w: np.ndarray,
+        b: np.ndarray | None,
+        stride: Sizes,
+        padding: Pairs,
+        dilation: Sizes,
+        groups: int,
+        relu: bool = False,
+    ) -> np.ndarray | None:
+        x, before = later.x, later.affine() if isinstance(later, LaterNorm) else None
+        if before is None or not _takes(x, w) or (b is not None and b.dtype != x.dtype) or w.ndim != 4:
+            return None
+        y_shape, low = _result(x.shape, w.shape, stride, padding, dilation)
+        if not _suits_image_by_image(x.shape, y_shape, w.shape, stride, low, dilation, groups, _fast(x)):
+            return None
+        y = empty_channels_last(y_shape, x.dtype)
+        _winograd_norm.forward(x, before, _whole(w), _bias(b), y, low, relu, _threads(y, w))
+        return y
+
+    def conv_gradients_of_later(
+        self,
+        gy: np.ndarray | LaterGradient,
+        x: np.ndarray | Later,
+        w: np.ndarray,
+        stride: Sizes,
+        padding: Pairs,
+        dilation: Sizes,
+        groups: int,
+        added: np.ndarray | None = None,
+        positive: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        behind = before = None
+        g, z = gy, x
+        if isinstance(gy, LaterNormGradient):
+            g, behind = gy.gy, (gy.x, gy.mean, gy.factors, gy.relu)
+        if isinstance(x, LaterNorm):
+            z, before = x.x, x.affine()
+        if not isinstance(g, np.ndarray) or not isinstance(z, np.ndarray) or not _takes(g, z) or w.ndim != 4:
+            return None
+        low = tuple([p[0] for p in padding])
+        if not _suits_image_by_image(z.shape, g.shape, w.shape, stride, low, dilation, groups, _fast(g)):
+            return None
+        if not _can_join(z, added, positive):
+            return None
+        gx, gw = empty_channels_last(z.shape, z.dtype), empty(w.shape, w.dtype)
+        arrays = channels_last(g), behind, channels_last(z), before, _whole(w), gx, gw
+        _winograd_norm.backward(*arrays, low, _threads(g, gw), added, positive)
+        return gx, gw
 
     def channel_sum(self, gy: np.ndarray) -> np.ndarray:
         if not has_kernel(gy) or not 2 <= gy.ndim <= 5:
@@ -299,6 +379,26 @@ def _suits_pooled(pooled: Sizes, y_shape: Sizes, w_shape: Sizes, geometry: tuple
         and _POOLED_FEWER * math.prod(pooled[2:]) <= math.prod(y_shape[2:])
         and (not whole or _POOLED_UNDER <= under <= _POOLED_MOST)
     )
+
+
+@lru_cache(1024)
+def _suits_image_by_image(
+    x_shape: Sizes, y_shape: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int, fast: bool
+) -> bool:
+    """Whether all three passes can be done image by image: by Winograd's algorithm, with images and weights that stay
+    in the cache together, and images enough for all threads."""
+    if not fast or not all(_suits_winograd(a, w_shape, stride, low, dilation, groups) for a in (x_shape, y_shape)):
+        return False
+    image, tiles = (
+        4 * max(math.prod(x_shape[1:]), math.prod(y_shape[1:])),
+        y_shape[0] * math.prod([-(-n // 4) for n in y_shape[2:]]),
+    )
+    return w_shape[0] * w_shape[1] <= _IMAGE_WEIGHTS and image <= _IMAGE_BYTES and tiles >= _IMAGE_TILES
+
+
+def _can_join(like: np.ndarray, *others: np.ndarray | None) -> bool:
+    """Whether a kernel reads these beside a result of the type of `like`: channels-last as it is."""
+    return all(a is None or (has_kernel(like, a) and nhwc(a).flags.c_contiguous) for a in others)
 
 
 def _border(w_shape: Sizes, low: Sizes, dilation: Sizes) -> Sizes:

@@ -23,7 +23,7 @@ class LaterNorm:
     """Batch norm whose statistics are there, and whose result is written together with a sum or a ReLU that follows
     (`nnx.backends.base.later`)."""
 
-    __slots__ = ("added", "bias", "dtype", "eps", "mean", "rstd", "shape", "var", "weight", "x")
+    __slots__ = ("added", "bias", "dtype", "eps", "mean", "relu", "result", "rstd", "shape", "var", "weight", "x")
 
     def __init__(self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float) -> None:
         self.x = x = channels_last(x)
@@ -33,19 +33,63 @@ class LaterNorm:
         self.bias = _contiguous(bias)
         self.eps = eps
         self.added: np.ndarray | None = None
+        self.relu = False
+        self.result: np.ndarray | None = None  # of the positive part, once it was computed: its gradient needs it again
         self.mean, self.var, self.rstd = np.empty((3, x.shape[1]), x.dtype)
         _norm.moments(nhwc(x), self.mean, self.var, threads_for(x.size, 2), self.rstd, eps)
 
     def array(self, relu: bool = False) -> np.ndarray:
-        x, added = self.x, None if self.added is None else nhwc(self.added)
-        return _normalized(x, self.mean, self.var, self.weight, self.bias, empty_like(self.rstd), self.eps, relu, added)
+        if self.result is not None:
+            return self.result
+        added = None if self.added is None else nhwc(self.added)
+        arguments = self.x, self.mean, self.var, self.weight, self.bias, empty_like(self.rstd), self.eps
+        y = _normalized(*arguments, relu or self.relu, added)
+        if self.relu:
+            self.result = y
+        return y
 
     def plus(self, other: np.ndarray) -> LaterNorm | None:
-        if self.added is not None or self.bias is None or not nhwc(other).flags.c_contiguous:
+        if self.added is not None or self.relu or self.bias is None or not nhwc(other).flags.c_contiguous:
             return None
         total = copy(self)
         total.added = other
         return total
+
+    def positive(self) -> LaterNorm | None:
+        if self.added is not None or self.relu or self.bias is None or self.x.ndim != 4 or self.dtype != np.float32:
+            return None
+        part = copy(self)
+        part.relu = True
+        return part
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool] | None:
+        """(mean, scale, shift, relu) where that is all there is to do; otherwise None."""
+        if self.added is not None or self.bias is None:
+            return None
+        return self.mean, self.rstd if self.weight is None else self.rstd * self.weight, self.bias, self.relu
+
+
+class LaterNormGradient:
+    """The gradient of batch norm's input, from the sums over the batch (`nnx.backends.base.later`).
+
+    gy, x:    channels-last
+    factors:  (4, C), as ext/norm.pyx leaves them
+    relu:     whether gy is behind a ReLU
+    """
+
+    __slots__ = ("factors", "gy", "mean", "relu", "x")
+
+    def __init__(self, gy: np.ndarray, x: np.ndarray, mean: np.ndarray, factors: np.ndarray, relu: bool) -> None:
+        self.gy = gy
+        self.x = x
+        self.mean = mean
+        self.factors = factors
+        self.relu = relu
+
+    def array(self) -> np.ndarray:
+        gx, threads = empty_like(self.x), threads_for(self.x.size)
+        _norm.apply_gradient(nhwc(self.gy), nhwc(self.x), nhwc(gx), self.mean, self.factors, self.relu, threads)
+        return gx
 
 
 class NormKernels(NormOps):
@@ -92,6 +136,26 @@ class NormKernels(NormOps):
             gy, y = self.relu_backward(gy, y), None
         # With a bias, where y is positive is worked out again: that takes less time than reading y.
         return _channel_gradients(gy, x, mean, rstd, weight, True, needs, y is not None, bias)
+
+    def batch_norm_backward_later(
+        self,
+        gy: np.ndarray,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        mean: np.ndarray,
+        rstd: np.ndarray,
+        y: np.ndarray | None = None,
+        bias: np.ndarray | None = None,
+    ) -> tuple[LaterNormGradient, np.ndarray, np.ndarray] | None:
+        relu = y is not None
+        if (relu and bias is None) or not _takes_images(x, gy, weight, mean, rstd, bias):
+            return None
+        gy, x, mean, rstd = channels_last(gy), channels_last(x), np.ascontiguousarray(mean), np.ascontiguousarray(rstd)
+        gw, gb = np.empty((2, x.shape[1]), x.dtype)
+        factors = np.empty((4, x.shape[1]), x.dtype)
+        parameters = _contiguous(weight), gw, gb, True, threads_for(x.size, 3), relu, _contiguous(bias), factors
+        _norm.normalize_backward(nhwc(gy), nhwc(x), None, mean, rstd, *parameters)
+        return LaterNormGradient(gy, x, mean, factors, relu), gw, gb
 
     def batch_norm_infer(
         self,

@@ -1,0 +1,365 @@
+"""3x3 convolutions with stride 1 by Winograd's algorithm between batch norms, image by image.
+
+A task takes a few images at a time, as many as stay in the second-level cache, and does everything with them that has
+to be done: it normalises them, if batch norm in front of the convolution left that to do, and multiplies; backward it
+makes the gradient in front of the batch norm that follows, then the data gradient, then its part of the weight
+gradient. Neither the normalised images nor that gradient is ever written to memory. The results have the bits of one
+step after the other, but for the weight gradient, whose sums are cut elsewhere.
+
+Dimension letters: N images, C channels in, F filters (channels out).
+"""
+
+cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.string cimport memset
+
+from nnx._ext.common cimport _shape, check_threads, check_writeable, input_pointer
+from nnx._ext.conv cimport Image, read_bias, read_image
+from nnx._ext.memory cimport give_workspace, is_streamed, take_workspace
+from nnx._ext.norm cimport NORM_WIDTH, nnx_norm
+from nnx._ext.share cimport Shares, next_of, share_out
+from nnx._ext.simd cimport table
+from nnx._ext.winograd cimport (
+    CHUNK_TILES, CHUNKS, TILE_STEP, WINOGRAD_ROWS, check_shapes, cut_tiles, joined_image, nnx_tiles, nnx_winograd,
+)
+
+cnp.import_array()
+
+cdef enum:
+    GROUP_TILES = 4 * TILE_STEP  # of the images that are taken at a time, at least, or one image
+
+
+cdef struct Norm:  # a batch norm, as ext/norm.pyx computes it; no `mean` where there is none
+    const float *mean
+    const float *scale
+    const float *shift
+    bint relu             # the positive part follows
+    const float *x        # backward: its input,
+    const float *slope    # and the gradient in front of it is scale (g + (x - mean) slope + offset)
+    const float *offset
+
+
+cdef struct Plan:
+    nnx_tiles read      # of the images that are multiplied with the filters: x, or for the data gradient gy
+    nnx_tiles made      # of the result: y or gx
+    nnx_tiles source    # for the weight gradient: x
+    nnx_tiles target    # and gy
+    Norm before         # of x
+    Norm behind         # of y
+    const float *packed
+    const float *bias
+    bint relu
+    Py_ssize_t u_step
+    Py_ssize_t images
+    Py_ssize_t group    # images that are taken at a time
+    Py_ssize_t groups   # of a task of the weight gradient
+    Py_ssize_t block    # tiles that are added to the weight gradient at a time
+    Py_ssize_t rows     # of a matrix of dU
+    Py_ssize_t c_row
+    Py_ssize_t f_row
+
+
+cdef inline Py_ssize_t _up(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
+    return (n + step - 1) // step * step
+
+
+cdef bint _same_shape(const Image *a, const Image *b) noexcept nogil:
+    return (a.images == b.images and a.channels == b.channels and a.size[0] == b.size[0] and a.size[1] == b.size[1]
+            and a.size[2] == b.size[2])
+
+
+cdef int _read_before(tuple norm, Py_ssize_t channels, str kernel, Norm *n) except -1:
+    n.mean = NULL
+    if norm is None:
+        return 0
+    mean, scale, shift, relu = norm
+    n.scale = <const float *> input_pointer(scale, cnp.NPY_FLOAT, channels, kernel, "scale")
+    n.shift = <const float *> input_pointer(shift, cnp.NPY_FLOAT, channels, kernel, "shift")
+    n.relu = relu
+    n.mean = <const float *> input_pointer(mean, cnp.NPY_FLOAT, channels, kernel, "mean")
+    return 0
+
+
+cdef int _read_behind(tuple norm, const Image *Y, str kernel, Norm *n) except -1:
+    cdef Image Z
+    cdef const float *all_factors
+    n.mean = NULL
+    if norm is None:
+        return 0
+    z, mean, factors, relu = norm
+    read_image(z, cnp.NPY_FLOAT, True, kernel, "z", &Z)
+    if not _same_shape(&Z, Y):
+        raise ValueError(f"{kernel}: expected z of gy's shape, got {_shape(z)}")
+    all_factors = <const float *> input_pointer(factors, cnp.NPY_FLOAT, 4 * Y.channels, kernel, "factors")
+    n.x = <const float *> Z.data
+    n.scale = all_factors
+    n.shift = all_factors + Y.channels
+    n.slope = all_factors + 2 * Y.channels
+    n.offset = all_factors + 3 * Y.channels
+    n.relu = relu
+    n.mean = <const float *> input_pointer(mean, cnp.NPY_FLOAT, Y.channels, kernel, "mean")
+    return 0
+
+
+cdef void _normalize(const Norm *n, Py_ssize_t numbers, Py_ssize_t channels, const float *x,
+                     float *result) noexcept nogil:
+    cdef const nnx_norm *norm = <const nnx_norm *> table().norm
+    cdef Py_ssize_t c = 0
+    while c < channels:
+        norm.normalize_f32(x + c, NULL, result + c, numbers // channels, min(NORM_WIDTH, channels - c), channels,
+                           n.mean + c, n.scale + c, n.shift + c, n.relu)
+        c = c + NORM_WIDTH
+
+
+cdef void _gradient(const Norm *n, Py_ssize_t numbers, Py_ssize_t channels, const float *gy, const float *x,
+                    float *result) noexcept nogil:
+    cdef const nnx_norm *norm = <const nnx_norm *> table().norm
+    cdef Py_ssize_t c = 0
+    while c < channels:
+        norm.gradient_f32(gy + c, x + c, result + c, numbers // channels, min(NORM_WIDTH, channels - c), channels,
+                          n.mean + c, n.scale + c, n.shift + c if n.relu else NULL, n.slope + c, n.offset + c)
+        c = c + NORM_WIDTH
+
+
+cdef void _multiply(const Plan *p, Py_ssize_t image, Py_ssize_t images, const float *data, float *results,
+                    float *scratch) noexcept nogil:
+    """`images` images, whose first pixel is at `data`, times the filters: results from number `image` on."""
+    cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
+    cdef Py_ssize_t lanes = winograd.winograd_lanes_f32()
+    cdef Py_ssize_t v_row = _up(p.read.channels, lanes), m_row = _up(p.made.channels, lanes)
+    cdef Py_ssize_t v_step = TILE_STEP * v_row + 16, m_step = TILE_STEP * m_row + 16
+    cdef Py_ssize_t per_image = p.made.down * p.made.across, tiles = images * per_image, first = 0, count
+    cdef float *V = scratch
+    cdef float *M = V + 36 * v_step
+    while first < tiles:
+        count = min(TILE_STEP, tiles - first)
+        winograd.winograd_input_f32(&p.read, data, first, count, V, v_row, v_step)
+        winograd.winograd_products_f32(count, p.read.channels, v_row, m_row, V, v_step, p.packed, p.u_step, M, m_step)
+        winograd.winograd_output_f32(&p.made, results, p.bias, p.relu, image * per_image + first, count, M, m_row,
+                                     m_step)
+        first = first + TILE_STEP
+
+
+cdef Py_ssize_t _group(Py_ssize_t tiles, Py_ssize_t least, Py_ssize_t images) noexcept nogil:
+    """Images that are taken at a time: so many that there are `least` tiles, about."""
+    return min(max(least // tiles, 1), images)
+
+
+# -- forward -------------------------------------------------------------------------------------------------------
+
+
+def forward(cnp.ndarray x, tuple before, cnp.ndarray w, object bias, cnp.ndarray y, tuple padding, bint relu,
+            int num_threads):
+    """y = z * w + bias with stride 1, or the positive part of that, where z is a batch norm of x.
+
+    x (N, C, H, W) and y (N, F, H', W') channels-last, w (F, C, 3, 3) of any strides, bias (F,) or None; all float32.
+    before:   (mean, scale, shift, relu) of z = (x - mean) scale + shift, or with `relu` its positive part
+    padding:  zeros above and to the left, at most 2; those below and to the right follow from y's shape
+    """
+    cdef Image X, W, Y
+    cdef Plan p
+    check_threads(num_threads, "winograd_norm.forward")
+    check_writeable(y, "winograd_norm.forward", "y")
+    read_image(x, cnp.NPY_FLOAT, True, "winograd_norm.forward", "x", &X)
+    read_image(w, cnp.NPY_FLOAT, False, "winograd_norm.forward", "w", &W)
+    read_image(y, cnp.NPY_FLOAT, True, "winograd_norm.forward", "y", &Y)
+    check_shapes(&X, &W, &Y, padding, "winograd_norm.forward")
+    _read_before(before, X.channels, "winograd_norm.forward", &p.before)
+    cdef cnp.ndarray b = read_bias(bias, cnp.NPY_FLOAT, Y.channels, "winograd_norm.forward")
+    if cnp.PyArray_SIZE(y) == 0 or cnp.PyArray_SIZE(x) == 0:
+        raise ValueError("winograd_norm.forward: expected x and y with elements, got none")
+    p.bias = NULL if b is None else <float *> cnp.PyArray_DATA(b)
+    p.relu = relu
+    cut_tiles(&p.read, &X, &Y, padding[0], padding[1])
+    cut_tiles(&p.made, &Y, &Y, 0, 0)
+    p.made.stream = is_streamed(Y.data, Y.images * Y.image, Y.channels, sizeof(float))
+    _forward(&p, X, W, Y, num_threads)
+
+
+cdef int _forward(Plan *p, Image X, Image W, Image Y, int num_threads) except -1:
+    cdef Shares shares
+    cdef int thread
+    cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
+    cdef Py_ssize_t lanes = winograd.winograd_lanes_f32(), panel = lanes if Y.channels <= lanes else 2 * lanes
+    cdef Py_ssize_t C = X.channels, F = Y.channels, g
+    p.u_step = _up(F, panel) * C
+    p.images = X.images
+    p.group = _group(p.made.down * p.made.across, GROUP_TILES, p.images)
+    cdef Py_ssize_t groups = (p.images + p.group - 1) // p.group
+    cdef Py_ssize_t scratch = 36 * (TILE_STEP * (_up(C, lanes) + _up(F, lanes)) + 32) + 16
+    cdef Py_ssize_t pixels = _up(p.group * X.image, 16) if p.before.mean != NULL else 0
+    cdef float *packed = NULL
+    cdef float *buffer = NULL
+    try:
+        packed = <float *> take_workspace(36 * p.u_step * sizeof(float) + 64)
+        buffer = <float *> take_workspace(num_threads * (scratch + pixels) * sizeof(float) + 64)
+        p.packed = packed
+        with nogil:
+            for g in prange((F + lanes - 1) // lanes, num_threads=num_threads, schedule="static"):
+                winograd.winograd_weights_f32(C, g * lanes, min(lanes, F - g * lanes), <float *> W.data, W.image,
+                                              W.channel, W.stride[1], W.stride[2], panel, packed, p.u_step)
+            share_out(&shares, groups, num_threads)
+            for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+                g = next_of(&shares, thread)
+                while g >= 0:
+                    _forward_group(p, g, <float *> X.data, <float *> Y.data,
+                                   buffer + thread * (scratch + pixels), scratch)
+                    g = next_of(&shares, thread)
+    finally:
+        give_workspace(buffer)
+        give_workspace(packed)
+    return 0
+
+
+cdef void _forward_group(const Plan *p, Py_ssize_t number, const float *x, float *y, float *scratch,
+                         Py_ssize_t numbers) noexcept nogil:
+    cdef Py_ssize_t image = number * p.group, count = min(p.group, p.images - image)
+    cdef const float *data = x + image * p.read.image
+    if p.before.mean != NULL:
+        _normalize(&p.before, count * p.read.image, p.read.channels, data, scratch + numbers)
+        data = scratch + numbers
+    _multiply(p, image, count, data, y, scratch)
+
+
+# -- backward ------------------------------------------------------------------------------------------------------
+
+
+def backward(cnp.ndarray gy, tuple behind, cnp.ndarray x, tuple before, cnp.ndarray w, cnp.ndarray gx, cnp.ndarray gw,
+             tuple padding, int num_threads, cnp.ndarray added=None, cnp.ndarray positive=None):
+    """gx and gw = the gradients of y = z * w with stride 1 with respect to z and w.
+
+    gy (N, F, H', W'), x and gx (N, C, H, W) channels-last; w and gw (F, C, 3, 3) of any strides; all float32.
+    behind:   None, or the (y, mean, factors, relu) of `norm.apply_gradient`: gy is the gradient of a batch norm of y
+    before:   None for z = x, or (mean, scale, shift, relu) as in `forward`
+    padding:  zeros above and to the left, at most 2; those below and to the right follow from the shapes
+    added:    None, or an array like gx: gx = that + the gradient
+    positive: None, or an array like gx: gx = 0 where that is not positive
+    """
+    cdef Image X, W, Y, GX, GW
+    cdef Plan p
+    check_threads(num_threads, "winograd_norm.backward")
+    check_writeable(gx, "winograd_norm.backward", "gx")
+    check_writeable(gw, "winograd_norm.backward", "gw")
+    read_image(x, cnp.NPY_FLOAT, True, "winograd_norm.backward", "x", &X)
+    read_image(w, cnp.NPY_FLOAT, False, "winograd_norm.backward", "w", &W)
+    read_image(gy, cnp.NPY_FLOAT, True, "winograd_norm.backward", "gy", &Y)
+    check_shapes(&X, &W, &Y, padding, "winograd_norm.backward")
+    read_image(gx, cnp.NPY_FLOAT, True, "winograd_norm.backward", "gx", &GX)
+    if not _same_shape(&GX, &X):
+        raise ValueError(f"winograd_norm.backward: expected gx of x's shape {_shape(x)}, got {_shape(gx)}")
+    read_image(gw, cnp.NPY_FLOAT, False, "winograd_norm.backward", "gw", &GW)
+    if not _same_shape(&GW, &W):
+        raise ValueError(f"winograd_norm.backward: expected gw of w's shape {_shape(w)}, got {_shape(gw)}")
+    _read_before(before, X.channels, "winograd_norm.backward", &p.before)
+    _read_behind(behind, &Y, "winograd_norm.backward", &p.behind)
+    if cnp.PyArray_SIZE(gy) == 0 or cnp.PyArray_SIZE(x) == 0:
+        raise ValueError("winograd_norm.backward: expected x and gy with elements, got none")
+    p.bias = NULL
+    p.relu = False
+    # The data gradient is a convolution of gy with the filters turned by 180 degrees.
+    cut_tiles(&p.read, &Y, &X, 2 - <Py_ssize_t> padding[0], 2 - <Py_ssize_t> padding[1])
+    cut_tiles(&p.made, &X, &X, 0, 0)
+    p.made.added = joined_image(added, &X, "winograd_norm.backward", "added")
+    p.made.positive = joined_image(positive, &X, "winograd_norm.backward", "positive")
+    p.made.stream = is_streamed(GX.data, X.images * X.image, X.channels, sizeof(float))
+    cut_tiles(&p.source, &X, &Y, padding[0], padding[1])
+    cut_tiles(&p.target, &Y, &Y, 0, 0)
+    _backward(&p, X, W, Y, <float *> GX.data, GW, num_threads)
+
+
+cdef int _backward(Plan *p, Image X, Image W, Image Y, float *gx, Image GW, int num_threads) except -1:
+    cdef Shares shares
+    cdef int thread
+    cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
+    cdef Py_ssize_t lanes = winograd.winograd_lanes_f32(), panel = lanes if X.channels <= lanes else 2 * lanes
+    cdef Py_ssize_t C = X.channels, F = Y.channels, tiles = p.target.down * p.target.across, g, task, f
+    p.c_row, p.f_row = _up(C, lanes), _up(F, lanes)
+    p.rows = min(_up(F, WINOGRAD_ROWS), p.f_row)
+    p.u_step = _up(C, panel) * F
+    p.images = X.images
+    p.group = _group(tiles, CHUNK_TILES, p.images)
+    tiles = tiles * p.group
+    cdef Py_ssize_t blocks = (tiles + CHUNK_TILES - 1) // CHUNK_TILES, groups = (p.images + p.group - 1) // p.group
+    p.block = (tiles + blocks - 1) // blocks
+    p.groups = (groups + CHUNKS - 1) // CHUNKS
+    cdef Py_ssize_t tasks = (groups + p.groups - 1) // p.groups, size = 36 * p.rows * p.c_row
+    cdef Py_ssize_t scratch = 36 * (max(p.block, TILE_STEP) * (p.c_row + p.f_row) + 32) + 16
+    cdef Py_ssize_t gradients = _up(p.group * Y.image, 16) if p.behind.mean != NULL else 0
+    cdef Py_ssize_t pixels = _up(p.group * X.image, 16) if p.before.mean != NULL else 0
+    cdef Py_ssize_t share = scratch + gradients + pixels
+    cdef float *packed = NULL
+    cdef float *partial = NULL
+    cdef float *buffer = NULL
+    cdef float *zeros = NULL
+    cdef const float *turned = <float *> W.data + 2 * W.stride[1] + 2 * W.stride[2]
+    try:
+        packed = <float *> take_workspace(36 * p.u_step * sizeof(float) + 64)
+        partial = <float *> take_workspace(tasks * size * sizeof(float) + 64)
+        buffer = <float *> take_workspace(num_threads * share * sizeof(float) + 64)
+        zeros = <float *> take_workspace((max(C, F) + 64) * sizeof(float))
+        memset(zeros, 0, max(C, F) * sizeof(float))
+        p.packed = packed
+        with nogil:
+            for g in prange((C + lanes - 1) // lanes, num_threads=num_threads, schedule="static"):
+                winograd.winograd_weights_f32(F, g * lanes, min(lanes, C - g * lanes), turned, W.channel, W.image,
+                                              -W.stride[1], -W.stride[2], panel, packed, p.u_step)
+            share_out(&shares, tasks, num_threads)
+            for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+                task = next_of(&shares, thread)
+                while task >= 0:
+                    _backward_task(p, task, <float *> Y.data, <float *> X.data, gx, zeros, partial + task * size,
+                                   buffer + thread * share, scratch, gradients)
+                    task = next_of(&shares, thread)
+            for f in prange(F, num_threads=num_threads, schedule="static"):
+                winograd.winograd_weight_gradient_f32(tasks, size, C, p.rows, p.c_row, f, partial,
+                                                      <float *> GW.data + f * GW.image, GW.channel, GW.stride[1],
+                                                      GW.stride[2])
+    finally:
+        give_workspace(zeros)
+        give_workspace(buffer)
+        give_workspace(partial)
+        give_workspace(packed)
+    return 0
+
+
+cdef void _backward_task(const Plan *p, Py_ssize_t task, const float *gy, const float *x, float *gx,
+                         const float *zeros, float *dU, float *scratch, Py_ssize_t numbers,
+                         Py_ssize_t gradients) noexcept nogil:
+    """gx of some images, and dU (36, rows, C) = the sum over their tiles."""
+    cdef Py_ssize_t image = task * p.groups * p.group, stop = min(image + p.groups * p.group, p.images), count, at
+    cdef bint more = False
+    cdef const float *gradient
+    cdef const float *pixels
+    while image < stop:
+        count = min(p.group, stop - image)
+        at = image * p.target.image
+        gradient = gy + at
+        if p.behind.mean != NULL:
+            _gradient(&p.behind, count * p.target.image, p.target.channels, gradient, p.behind.x + at,
+                      scratch + numbers)
+            gradient = scratch + numbers
+        _multiply(p, image, count, gradient, gx, scratch)
+        pixels = x + image * p.source.image
+        if p.before.mean != NULL:
+            _normalize(&p.before, count * p.source.image, p.source.channels, pixels, scratch + numbers + gradients)
+            pixels = scratch + numbers + gradients
+        _add_weights(p, count, gradient, pixels, zeros, dU, more, scratch)
+        more = True
+        image = image + count
+
+
+cdef void _add_weights(const Plan *p, Py_ssize_t images, const float *gradient, const float *x, const float *zeros,
+                       float *dU, bint more, float *scratch) noexcept nogil:
+    """dU = the sum over the tiles of some images, or with `more` the sum of that and dU."""
+    cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
+    cdef Py_ssize_t v_step = p.block * p.c_row + 16, d_step = p.block * p.f_row + 16
+    cdef Py_ssize_t tiles = images * p.target.down * p.target.across, first = 0, count
+    cdef float *V = scratch
+    cdef float *D = V + 36 * v_step
+    while first < tiles:
+        count = min(p.block, tiles - first)
+        winograd.winograd_input_f32(&p.source, x, first, count, V, p.c_row, v_step)
+        winograd.winograd_gradient_f32(&p.target, gradient, zeros, first, count, D, p.f_row, d_step)
+        winograd.winograd_weight_products_f32(count, p.rows, p.c_row, p.f_row, V, v_step, D, d_step, dU,
+                                              more or first > 0)
+        first = first + p.block

@@ -1,0 +1,25 @@
+from numpy import ndarray
+
+def forward(
+    x: ndarray,
+    before: tuple[ndarray, ndarray, ndarray, bool],
+    w: ndarray,
+    bias: ndarray | None,
+    y: ndarray,
+    padding: tuple[int, ...],
+    relu: bool,
+    num_threads: int,
+) -> None: ...
+def backward(
+    gy: ndarray,
+    behind: tuple[ndarray, ndarray, ndarray, bool] | None,
+    x: ndarray,
+    before: tuple[ndarray, ndarray, ndarray, bool] | None,
+    w: ndarray,
+    gx: ndarray,
+    gw: ndarray,
+    padding: tuple[int, ...],
+    num_threads: int,
+    added: ndarray | None = None,
+    positive: ndarray | None = None,
+) -> None: ...
