@@ -24,6 +24,7 @@ cdef enum:
     FILTER_BYTES = 4194304     # transformed filters up to which they may be read again for each few tiles
     BLOCK_BYTES = 786432       # transformed patches and products of a block: most of the second-level cache
     MOST_TILES = 48            # per block
+    CHUNKS = 8                 # partial weight gradients, at most
     PARTIAL_BYTES = 33554432   # of all partial weight gradients together
     MANY_BYTES = 640000        # of one gradient dU: from here on threads share its matrices instead
     LEAST_SLAB_BYTES = 4194304  # transformed patches and gradients of the tiles that are summed at once then:

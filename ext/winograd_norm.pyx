@@ -20,13 +20,14 @@ from nnx._ext.norm cimport NORM_WIDTH, nnx_norm
 from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 from nnx._ext.winograd cimport (
-    CHUNK_TILES, CHUNKS, TILE_STEP, WINOGRAD_ROWS, check_shapes, cut_tiles, joined_image, nnx_tiles, nnx_winograd,
+    CHUNK_TILES, TILE_STEP, WINOGRAD_ROWS, check_shapes, cut_tiles, joined_image, nnx_tiles, nnx_winograd,
 )
 
 cnp.import_array()
 
 cdef enum:
     GROUP_TILES = 4 * TILE_STEP  # of the images that are taken at a time, at least, or one image
+    TASKS = 16                   # backward, at most: each has a partial weight gradient
 
 
 cdef struct Norm:  # a batch norm, as ext/norm.pyx computes it; no `mean` where there is none
@@ -281,7 +282,7 @@ cdef int _backward(Plan *p, Image X, Image W, Image Y, float *gx, Image GW, int 
     tiles = tiles * p.group
     cdef Py_ssize_t blocks = (tiles + CHUNK_TILES - 1) // CHUNK_TILES, groups = (p.images + p.group - 1) // p.group
     p.block = (tiles + blocks - 1) // blocks
-    p.groups = (groups + CHUNKS - 1) // CHUNKS
+    p.groups = (groups + TASKS - 1) // TASKS
     cdef Py_ssize_t tasks = (groups + p.groups - 1) // p.groups, size = 36 * p.rows * p.c_row
     cdef Py_ssize_t scratch = 36 * (max(p.block, TILE_STEP) * (p.c_row + p.f_row) + 32) + 16
     cdef Py_ssize_t gradients = _up(p.group * Y.image, 16) if p.behind.mean != NULL else 0

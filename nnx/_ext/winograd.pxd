@@ -46,7 +46,6 @@ cdef extern from "table.h" nogil:
 
 cdef enum:
     TILE_STEP = 12         # tiles; a multiple of the rows that are computed together
-    CHUNKS = 8             # partial weight gradients, at most
     CHUNK_TILES = 64       # of a partial gradient, at least, and at a time: fewer are added to it too often
 
 # Describe image `a`, cut where the results `y` are cut into squares of 4x4.
