@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+
 import numpy as np
 import pytest
 
@@ -230,3 +233,26 @@ def test_scipy_is_not_imported_with_nnx():
 
     code = "import nnx, sys; nnx.optim; assert not [m for m in sys.modules if m == 'scipy.optimize']"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("failing", (False, True))
+@pytest.mark.parametrize("short", (1e9, 0.0), ids=("short", "long"))
+def test_one_thread_where_evaluations_are_short(short, failing, monkeypatch):
+    monkeypatch.setattr(sys.modules[minimize.__module__], "_SHORT", short)
+    nnx.set_num_threads(3)
+    x = nnx.Parameter(np.array([3.0, -2.0]))
+    seen = []
+
+    def closure():
+        seen.append(nnx.get_num_threads())
+        if failing and len(seen) > 3:
+            raise RuntimeError("planted")
+        loss = (x * x).sum()
+        loss.backward()
+        return loss
+
+    with pytest.raises(RuntimeError, match="planted") if failing else contextlib.nullcontext():
+        nnx.optim.minimize([x], closure)
+    assert seen[:2] == [3, 3], "the calls that are compared, and timed"
+    assert set(seen[2:]) == ({1} if short else {3})
+    assert nnx.get_num_threads() == 3
