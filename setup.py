@@ -211,7 +211,8 @@ class BuildExt(build_ext):
             if self.msvc:
                 levels["v3"] = ["/arch:AVX2"]
             else:
-                for level in LEVELS[1:]:
+                # v2 has base's vectors and C code; with sanitizers, which take minutes, once is enough
+                for level in [name for name in LEVELS[1:] if not (SANITIZE and name == "v2")]:
                     flags = [f"-march=x86-64-{level}"]
                     if self.compiles(flags):
                         levels[level] = flags
