@@ -101,11 +101,43 @@ def pooled(x: tuple[int, ...], w: tuple[int, ...], padding: int) -> Case:
     return Case(f"conv, relu, max pool {'x'.join(map(str, x))} * {'x'.join(map(str, w))} p{padding}", make, 1e-4)
 
 
+def behind_batch_norm(x: tuple[int, ...], filters: int) -> Case:
+    """The gradients of a 3x3 convolution from that of the batch norm behind it, as in a residual block."""
+    geometry = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+
+    def make(rng: np.random.Generator) -> tuple[Side, Side]:
+        images, weights = rng.standard_normal(x, np.float32), rng.standard_normal((filters, x[1], 3, 3), np.float32)
+        y, gy = rng.standard_normal((2, x[0], filters, *x[2:]), np.float32)
+        mean, var = BASE.batch_moments(y)
+        scale, rstd = rng.standard_normal(filters, np.float32), 1 / np.sqrt(var)
+
+        def side(backend: Backend, order: Callable) -> Side:
+            mine, mine_y, mine_gy = order(images), order(y), order(gy)
+
+            def run() -> tuple[np.ndarray, ...]:
+                later = backend.batch_norm_backward_later(mine_gy, mine_y, scale, mean, rstd)
+                both = later and backend.conv_gradients_of_later(later[0], mine, weights, *geometry)
+                if both:
+                    return both
+                g = backend.batch_norm_backward(mine_gy, mine_y, scale, mean, rstd, (True, True, True))[0]
+                return (
+                    backend.conv_data_grad(g, weights, x, *geometry),
+                    backend.conv_weight_grad(g, mine, weights.shape, *geometry),
+                )
+
+            return run
+
+        return side(CPU, channels_last), side(BASE, np.ascontiguousarray)
+
+    return Case(f"conv {'x'.join(map(str, x))} * {filters}x{x[1]}x3x3 p1, both gradients behind batch norm", make, 1e-4)
+
+
 CASES = [
     # LeNet and a small VGG, batch 64
     conv((64, 1, 28, 28), (6, 1, 5, 5), padding=2, nchw=True),
     pooled((64, 1, 28, 28), (6, 1, 5, 5), 2),
     pooled((64, 3, 32, 32), (32, 3, 3, 3), 1),
+    behind_batch_norm((64, 16, 32, 32), 16),
     conv((64, 6, 14, 14), (16, 6, 5, 5)),
     conv((64, 6, 14, 14), (16, 6, 5, 5), passes="three"),
     conv((64, 3, 32, 32), (32, 3, 3, 3), padding=1, nchw=True),

@@ -198,14 +198,25 @@ cdef bint _normalize(
     const real *x, const real *added, real *y, const Tiles *t, const real *mean, const real *var, const real *weight,
     const real *bias, real *rstd, real eps, bint relu, int threads
 ) noexcept nogil:
-    cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
-    cdef Py_ssize_t n = t.columns, tile, i, j, c, at, column
+    cdef Py_ssize_t n = t.columns, c
     cdef real *scale = <real *> malloc(n * sizeof(real))
     if scale == NULL:
         return False
     for c in range(n):
         rstd[c] = root_of(var[c], eps)
         scale[c] = rstd[c] * weight[c] if weight != NULL else rstd[c]
+    _apply(x, added, y, t, mean, scale, bias, relu, threads)
+    free(scale)
+    return True
+
+
+cdef void _apply(
+    const real *x, const real *added, real *y, const Tiles *t, const real *mean, const real *scale, const real *bias,
+    bint relu, int threads
+) noexcept nogil:
+    """y = (x - mean) scale + bias + added, or its positive part; bias and added may be NULL."""
+    cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
+    cdef Py_ssize_t n = t.columns, tile, i, j, at, column
     for tile in prange(t.down * t.across, num_threads=threads, schedule="static"):
         i = tile // t.across
         j = tile % t.across
@@ -219,8 +230,6 @@ cdef bint _normalize(
             kernels.normalize_f64(
                 x + at, added + at if added != NULL else NULL, y + at, height_of(t, i), width_of(t, j), n,
                 mean + column, scale + column, bias + column if bias != NULL else NULL, relu)
-    free(scale)
-    return True
 
 
 def normalize_backward(
@@ -253,7 +262,10 @@ def normalize_backward(
     if relu and not from_batch:
         raise ValueError("normalize_backward: expected relu only with from_batch, got it without")
     if factors is not None and (gx is not None or not from_batch):
-        raise ValueError("normalize_backward: expected factors only with from_batch and without gx")
+        raise ValueError(
+            "normalize_backward: expected factors only with from_batch and without gx, got "
+            f"from_batch={bool(from_batch)} and {'no ' if gx is None else ''}gx"
+        )
     with nogil:
         if kind == cnp.NPY_FLOAT:
             done = _normalize_backward(
@@ -320,7 +332,7 @@ cdef bint _normalize_backward(
     if gx != NULL and from_batch:
         _apply_gradient(gy, x, gx, t, mean, factor, relu, threads)
     elif gx != NULL:
-        _scale(gy, gx, t, factor + 3 * n, scale, threads)
+        _apply[real](gy, NULL, gx, t, factor + 3 * n, scale, NULL, False, threads)
     free(part)
     if not later:
         free(factor)
@@ -372,25 +384,6 @@ cdef void _apply_gradient(
             kernels.gradient_f64(
                 gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, factors + column,
                 shift + column if relu else NULL, factors + 2 * n + column, factors + 3 * n + column)
-
-
-cdef void _scale(
-    const real *gy, real *gx, const Tiles *t, const real *zeros, const real *scale, int threads
-) noexcept nogil:
-    """gx = scale gy by column."""
-    cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
-    cdef Py_ssize_t n = t.columns, tile, i, j, at, column
-    for tile in prange(t.down * t.across, num_threads=threads, schedule="static"):
-        i = tile // t.across
-        j = tile % t.across
-        column = j * NORM_WIDTH
-        at = i * t.height * n + column
-        if real is float:
-            kernels.normalize_f32(
-                gy + at, NULL, gx + at, height_of(t, i), width_of(t, j), n, zeros + column, scale + column, NULL, False)
-        else:
-            kernels.normalize_f64(
-                gy + at, NULL, gx + at, height_of(t, i), width_of(t, j), n, zeros + column, scale + column, NULL, False)
 
 
 # -- per row ---------------------------------------------------------------------------------------

@@ -32,10 +32,6 @@ cdef enum:
     SLAB_ROWS = 96             # of dU that one thread computes
 
 
-cdef inline Py_ssize_t _up(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
-    return (n + step - 1) // step * step
-
-
 cdef void cut_tiles(nnx_tiles *t, const Image *a, const Image *y, Py_ssize_t top, Py_ssize_t left) noexcept nogil:
     """Describe image `a`, cut where the results `y` are cut into squares of 4x4."""
     t.height = a.size[1]
@@ -57,8 +53,7 @@ cdef const void *joined_image(cnp.ndarray a, const Image *y, str kernel, str arg
     if a is None:
         return NULL
     read_image(a, cnp.NPY_FLOAT, True, kernel, argument, &other)
-    if (other.images != y.images or other.channels != y.channels or other.size[1] != y.size[1]
-            or other.size[2] != y.size[2] or other.size[0] != y.size[0]):
+    if not same_shape(&other, y):
         raise ValueError(
             f"{kernel}: expected {argument} of the result's shape ({y.images}, {y.channels}, {y.size[1]}, "
             f"{y.size[2]}), got {_shape(a)}"
@@ -147,7 +142,7 @@ cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t s
     cdef int thread
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
     cdef Py_ssize_t lanes = winograd.winograd_lanes_f32(), panel = lanes if Y.channels <= lanes else 2 * lanes
-    cdef Py_ssize_t C = X.channels, F = Y.channels, c_row = _up(C, lanes), f_row = _up(F, lanes)
+    cdef Py_ssize_t C = X.channels, F = Y.channels, c_row = up(C, lanes), f_row = up(F, lanes)
     cdef nnx_tiles source, target
     cut_tiles(&source, &X, &Y, top, left)
     cut_tiles(&target, &Y, &Y, 0, 0)
@@ -156,7 +151,7 @@ cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t s
     cdef Py_ssize_t tiles = Y.images * target.down * target.across, block = _block(tiles, c_row + f_row, C * F)
     cdef Py_ssize_t blocks = (tiles + block - 1) // block, groups = (F + lanes - 1) // lanes
     # a line of padding keeps the 36 matrices from falling onto the same cache sets
-    cdef Py_ssize_t u_step = _up(F, panel) * C, v_step = block * c_row + 16, m_step = block * f_row + 16
+    cdef Py_ssize_t u_step = up(F, panel) * C, v_step = block * c_row + 16, m_step = block * f_row + 16
     cdef Py_ssize_t scratch = 36 * (v_step + m_step), b, g, first, count
     cdef float *packed = NULL
     cdef float *buffer = NULL
@@ -207,8 +202,8 @@ cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left
     cdef int thread
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
     cdef Py_ssize_t lanes = winograd.winograd_lanes_f32()
-    cdef Py_ssize_t C = X.channels, F = Y.channels, c_row = _up(C, lanes), f_row = _up(F, lanes)
-    cdef Py_ssize_t rows = min(_up(F, WINOGRAD_ROWS), f_row)  # of a matrix of dU
+    cdef Py_ssize_t C = X.channels, F = Y.channels, c_row = up(C, lanes), f_row = up(F, lanes)
+    cdef Py_ssize_t rows = min(up(F, WINOGRAD_ROWS), f_row)  # of a matrix of dU
     cdef nnx_tiles source, target
     cut_tiles(&source, &X, &Y, top, left)
     cut_tiles(&target, &Y, &Y, 0, 0)
@@ -260,12 +255,12 @@ cdef int _weight_grad_by_matrix(Image X, Image W, const nnx_tiles *source, const
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t panel = gemm.gemm_panel_f32(), lanes = winograd.winograd_lanes_f32()
-    cdef Py_ssize_t C = X.channels, F = Y.channels, c_row = _up(C, lanes), f_row = _up(F, lanes)
-    cdef Py_ssize_t per_tile = 36 * (_up(C, panel) + f_row) * <Py_ssize_t> sizeof(float)
+    cdef Py_ssize_t C = X.channels, F = Y.channels, c_row = up(C, lanes), f_row = up(F, lanes)
+    cdef Py_ssize_t per_tile = 36 * (up(C, panel) + f_row) * <Py_ssize_t> sizeof(float)
     cdef Py_ssize_t slab_bytes = 36 * F * c_row * <Py_ssize_t> sizeof(float) // 2
     slab_bytes = min(max(slab_bytes, LEAST_SLAB_BYTES), MOST_SLAB_BYTES)
-    cdef Py_ssize_t slab = min(_up(tiles, TILE_STEP), max(slab_bytes // per_tile // TILE_STEP, 1) * TILE_STEP)
-    cdef Py_ssize_t v_step = slab * _up(C, panel) + 16, d_step = slab * f_row + 16
+    cdef Py_ssize_t slab = min(up(tiles, TILE_STEP), max(slab_bytes // per_tile // TILE_STEP, 1) * TILE_STEP)
+    cdef Py_ssize_t v_step = slab * up(C, panel) + 16, d_step = slab * f_row + 16
     cdef Py_ssize_t parts = (F + SLAB_ROWS - 1) // SLAB_ROWS, start = 0, count, steps, i, task, k, f
     cdef float *dU = NULL
     cdef float *V = NULL

@@ -20,7 +20,8 @@ from nnx._ext.norm cimport NORM_WIDTH, nnx_norm
 from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 from nnx._ext.winograd cimport (
-    CHUNK_TILES, TILE_STEP, WINOGRAD_ROWS, check_shapes, cut_tiles, joined_image, nnx_tiles, nnx_winograd,
+    CHUNK_TILES, TILE_STEP, WINOGRAD_ROWS, check_shapes, cut_tiles, joined_image, nnx_tiles, nnx_winograd, same_shape,
+    up,
 )
 
 cnp.import_array()
@@ -60,15 +61,6 @@ cdef struct Plan:
     Py_ssize_t f_row
 
 
-cdef inline Py_ssize_t _up(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
-    return (n + step - 1) // step * step
-
-
-cdef bint _same_shape(const Image *a, const Image *b) noexcept nogil:
-    return (a.images == b.images and a.channels == b.channels and a.size[0] == b.size[0] and a.size[1] == b.size[1]
-            and a.size[2] == b.size[2])
-
-
 cdef int _read_before(tuple norm, Py_ssize_t channels, str kernel, Norm *n) except -1:
     n.mean = NULL
     if norm is None:
@@ -89,7 +81,7 @@ cdef int _read_behind(tuple norm, const Image *Y, str kernel, Norm *n) except -1
         return 0
     z, mean, factors, relu = norm
     read_image(z, cnp.NPY_FLOAT, True, kernel, "z", &Z)
-    if not _same_shape(&Z, Y):
+    if not same_shape(&Z, Y):
         raise ValueError(f"{kernel}: expected z of gy's shape, got {_shape(z)}")
     all_factors = <const float *> input_pointer(factors, cnp.NPY_FLOAT, 4 * Y.channels, kernel, "factors")
     n.x = <const float *> Z.data
@@ -127,7 +119,7 @@ cdef void _multiply(const Plan *p, Py_ssize_t image, Py_ssize_t images, const fl
     """`images` images, whose first pixel is at `data`, times the filters: results from number `image` on."""
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
     cdef Py_ssize_t lanes = winograd.winograd_lanes_f32()
-    cdef Py_ssize_t v_row = _up(p.read.channels, lanes), m_row = _up(p.made.channels, lanes)
+    cdef Py_ssize_t v_row = up(p.read.channels, lanes), m_row = up(p.made.channels, lanes)
     cdef Py_ssize_t v_step = TILE_STEP * v_row + 16, m_step = TILE_STEP * m_row + 16
     cdef Py_ssize_t per_image = p.made.down * p.made.across, tiles = images * per_image, first = 0, count
     cdef float *V = scratch
@@ -183,12 +175,12 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, int num_threads) except -1
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
     cdef Py_ssize_t lanes = winograd.winograd_lanes_f32(), panel = lanes if Y.channels <= lanes else 2 * lanes
     cdef Py_ssize_t C = X.channels, F = Y.channels, g
-    p.u_step = _up(F, panel) * C
+    p.u_step = up(F, panel) * C
     p.images = X.images
     p.group = _group(p.made.down * p.made.across, GROUP_TILES, p.images)
     cdef Py_ssize_t groups = (p.images + p.group - 1) // p.group
-    cdef Py_ssize_t scratch = 36 * (TILE_STEP * (_up(C, lanes) + _up(F, lanes)) + 32) + 16
-    cdef Py_ssize_t pixels = _up(p.group * X.image, 16) if p.before.mean != NULL else 0
+    cdef Py_ssize_t scratch = 36 * (TILE_STEP * (up(C, lanes) + up(F, lanes)) + 32) + 16
+    cdef Py_ssize_t pixels = up(p.group * X.image, 16) if p.before.mean != NULL else 0
     cdef float *packed = NULL
     cdef float *buffer = NULL
     try:
@@ -246,10 +238,10 @@ def backward(cnp.ndarray gy, tuple behind, cnp.ndarray x, tuple before, cnp.ndar
     read_image(gy, cnp.NPY_FLOAT, True, "winograd_norm.backward", "gy", &Y)
     check_shapes(&X, &W, &Y, padding, "winograd_norm.backward")
     read_image(gx, cnp.NPY_FLOAT, True, "winograd_norm.backward", "gx", &GX)
-    if not _same_shape(&GX, &X):
+    if not same_shape(&GX, &X):
         raise ValueError(f"winograd_norm.backward: expected gx of x's shape {_shape(x)}, got {_shape(gx)}")
     read_image(gw, cnp.NPY_FLOAT, False, "winograd_norm.backward", "gw", &GW)
-    if not _same_shape(&GW, &W):
+    if not same_shape(&GW, &W):
         raise ValueError(f"winograd_norm.backward: expected gw of w's shape {_shape(w)}, got {_shape(gw)}")
     _read_before(before, X.channels, "winograd_norm.backward", &p.before)
     _read_behind(behind, &Y, "winograd_norm.backward", &p.behind)
@@ -274,9 +266,9 @@ cdef int _backward(Plan *p, Image X, Image W, Image Y, float *gx, Image GW, int 
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
     cdef Py_ssize_t lanes = winograd.winograd_lanes_f32(), panel = lanes if X.channels <= lanes else 2 * lanes
     cdef Py_ssize_t C = X.channels, F = Y.channels, tiles = p.target.down * p.target.across, g, task, f
-    p.c_row, p.f_row = _up(C, lanes), _up(F, lanes)
-    p.rows = min(_up(F, WINOGRAD_ROWS), p.f_row)
-    p.u_step = _up(C, panel) * F
+    p.c_row, p.f_row = up(C, lanes), up(F, lanes)
+    p.rows = min(up(F, WINOGRAD_ROWS), p.f_row)
+    p.u_step = up(C, panel) * F
     p.images = X.images
     p.group = _group(tiles, CHUNK_TILES, p.images)
     tiles = tiles * p.group
@@ -285,8 +277,8 @@ cdef int _backward(Plan *p, Image X, Image W, Image Y, float *gx, Image GW, int 
     p.groups = (groups + TASKS - 1) // TASKS
     cdef Py_ssize_t tasks = (groups + p.groups - 1) // p.groups, size = 36 * p.rows * p.c_row
     cdef Py_ssize_t scratch = 36 * (max(p.block, TILE_STEP) * (p.c_row + p.f_row) + 32) + 16
-    cdef Py_ssize_t gradients = _up(p.group * Y.image, 16) if p.behind.mean != NULL else 0
-    cdef Py_ssize_t pixels = _up(p.group * X.image, 16) if p.before.mean != NULL else 0
+    cdef Py_ssize_t gradients = up(p.group * Y.image, 16) if p.behind.mean != NULL else 0
+    cdef Py_ssize_t pixels = up(p.group * X.image, 16) if p.before.mean != NULL else 0
     cdef Py_ssize_t share = scratch + gradients + pixels
     cdef float *packed = NULL
     cdef float *partial = NULL

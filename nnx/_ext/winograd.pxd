@@ -48,6 +48,16 @@ cdef enum:
     TILE_STEP = 12         # tiles; a multiple of the rows that are computed together
     CHUNK_TILES = 64       # of a partial gradient, at least, and at a time: fewer are added to it too often
 
+cdef inline Py_ssize_t up(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
+    """The next multiple of `step`."""
+    return (n + step - 1) // step * step
+
+
+cdef inline bint same_shape(const Image *a, const Image *b) noexcept nogil:
+    return (a.images == b.images and a.channels == b.channels and a.size[0] == b.size[0] and a.size[1] == b.size[1]
+            and a.size[2] == b.size[2])
+
+
 # Describe image `a`, cut where the results `y` are cut into squares of 4x4.
 cdef void cut_tiles(nnx_tiles *t, const Image *a, const Image *y, Py_ssize_t top, Py_ssize_t left) noexcept nogil
 

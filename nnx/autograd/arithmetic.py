@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 
 from nnx._device import as_array, is_device_array, same_device
+from nnx.autograd._later import later_of, record_later
 from nnx.autograd._tensor import (
     Tensor,
     _wrap,
     as_tensor,
-    later_of,
     record,
-    record_later,
     unbroadcast,
 )
 from nnx.autograd.engine import LARGE_SUM, cuts, fresh, left_to_parent, made_fresh, mode

@@ -314,9 +314,14 @@ def _backward(pending: dict[Any, list], queue: list[tuple[float, Any]], retain_g
         del results, gy
 
 
+def _can_leave(grad: Callable[..., tuple], parent: Any) -> bool:
+    """Whether this gradient can be left to the operation in front."""
+    return grad in _left and type(parent) is Node and (parent.grad, _left[grad]) in _behind
+
+
 def _leave_to(parent: Any, left: Left, pending: dict[Any, list], queue: list[tuple[float, Any]]) -> bool:
     """Leave a gradient to the operation in front, if that can do both and nothing else has reached it."""
-    if type(parent) is not Node or parent in pending or (parent.grad, _left[left.grad]) not in _behind:
+    if parent in pending or not _can_leave(left.grad, parent):
         return False
     pending[parent] = [left, False, False]
     heapq.heappush(queue, (-parent.number, parent))
@@ -333,9 +338,7 @@ def _onto(node: Node, pending: dict[Any, list]) -> Onto | None:
         if type(added) is Left:
             return None
     # A ReLU that leaves its gradient to the operation in front cuts it there.
-    in_front = parent.parents[0]
-    left = type(in_front) is Node and parent.grad in _left and (in_front.grad, _left[parent.grad]) in _behind
-    if parent.grad in _rest and parent.retained is None and not left:
+    if parent.grad in _rest and parent.retained is None and not _can_leave(parent.grad, parent.parents[0]):
         positive = parent.saved[_rest[parent.grad][0]]
         if is_later(positive):
             positive = None

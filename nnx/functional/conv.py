@@ -8,7 +8,7 @@ from typing import Any
 from nnx import _check
 from nnx._device import same_device
 from nnx.autograd import Tensor, record
-from nnx.autograd._tensor import later_of
+from nnx.autograd._later import later_of
 from nnx.autograd.engine import behind, cuts, fresh, joins
 from nnx.autograd.shape import squeeze, unsqueeze
 from nnx.backends import backend_of

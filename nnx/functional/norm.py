@@ -10,7 +10,7 @@ import numpy as np
 from nnx import _check
 from nnx._device import is_writeable, same_device
 from nnx.autograd import Tensor, as_tensor, is_grad_enabled, record
-from nnx.autograd._tensor import record_later
+from nnx.autograd._later import record_later
 from nnx.autograd.engine import LARGE_SUM, Left, behind, fresh, left_to_parent, made_fresh
 from nnx.backends import backend_of
 from nnx.backends.base.later import read

@@ -14,8 +14,9 @@ import nnx
 from nnx import functional as F
 from nnx import nn
 from nnx.autograd import Tensor, engine
-from nnx.autograd._tensor import later_of
+from nnx.autograd._later import later_of
 from nnx.backends import backend_of
+from nnx.backends.cpu import norm
 
 CPU = type(backend_of(np.ones(1)))
 WEIGHTS = 1e-5  # relative to the largest weight gradient
@@ -103,6 +104,19 @@ def two_readers(net, x):
     return net.convs[1](x) * 2 + net.convs[2](x) + x
 
 
+def without_relu(net, x):
+    """Batch norm alone in front of a convolution, and of one with its ReLU."""
+    x = nnx.cat([x])
+    y = net.norms[0](net.convs[0](x))
+    return nn.Sequential(net.convs[1], nn.ReLU())(y) + net.convs[2](net.norms[1](net.convs[3](x)))
+
+
+def pooled(net, x):
+    """A max pooling behind a convolution between batch norms."""
+    x = F.relu(net.norms[0](net.convs[0](x)))
+    return F.max_pool2d(net.convs[1](x), 2)
+
+
 def relus_only(net, x):
     for conv in net.convs:
         x = F.relu(conv(x))
@@ -125,11 +139,11 @@ def evaluate(net, x, gy):
     for module in net.modules():
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
-    for norm in net.norms:
-        if norm.affine:
+    for layer in net.norms:
+        if layer.affine:
             rng = np.random.default_rng(1)
-            norm.weight.data[...] = rng.standard_normal(norm.weight.shape)
-            norm.bias.data[...] = rng.standard_normal(norm.bias.shape)
+            layer.weight.data[...] = rng.standard_normal(layer.weight.shape)
+            layer.bias.data[...] = rng.standard_normal(layer.bias.shape)
     net.zero_grad()
     leaf = Tensor(x, requires_grad=True)
     y = net(leaf)
@@ -155,7 +169,7 @@ def compare(net, x, monkeypatch, exact=()):
 
 
 SHAPES = [(40, 16, 16, 16), (11, 16, 29, 27), (64, 16, 12, 9)]
-FUNCTIONS = [three, two_blocks, two_readers, relus_only, branches, leaf_twice]
+FUNCTIONS = [three, two_blocks, two_readers, without_relu, pooled, relus_only, branches, leaf_twice]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
@@ -221,18 +235,72 @@ def test_what_runs(calls):
     ]
 
 
-def test_a_relu_that_somebody_reads_is_computed_once(monkeypatch):
+@pytest.fixture
+def normalized(monkeypatch):
+    """A line for each time that a batch norm's result was written."""
+    seen = []
+    original = norm._normalized
+    monkeypatch.setattr(norm, "_normalized", lambda *args: seen.append("written") or original(*args))
+    return seen
+
+
+def test_a_relu_that_somebody_reads_is_computed_once(normalized):
     net = Net(three)
-    with monkeypatch.context() as patch:
-        patch.setattr(CPU, "conv_of_later", lambda *args: None)
-        t = F.relu(net.norms[0](net.convs[0](images(SHAPES[0]))))
-        net.convs[1](t)
-    assert later_of(t) is None and t.data is t.data
     t = F.relu(net.norms[0](net.convs[0](images(SHAPES[0]))))
     assert later_of(t) is not None and t.shape == SHAPES[0] and t.dtype == np.float32 and t.ndim == 4
-    net.convs[1](t)
-    assert later_of(t) is not None, "the convolution did not need the array"
-    np.testing.assert_array_equal(t.data, np.maximum(t.data, 0))
+    y = net.convs[1](t)
+    assert later_of(t) is not None and normalized == [], "the convolution did not need the array"
+    z = t * 2 + y + t
+    assert later_of(t) is None and len(normalized) == 1
+    z.backward(images(z.shape, 1))
+    assert len(normalized) == 1
+
+
+def test_the_relu_between_them_is_never_written(normalized):
+    net = Net(three)
+    y = net(Tensor(images((64, 16, 32, 32)), requires_grad=True))
+    y.backward(images(y.shape, 1))
+    assert normalized == []
+
+
+def test_one_sample_behind_a_batch_norm():
+    """The batch of a batch norm as the channels of one image."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((16, 40, 40)).astype(np.float32), rng.standard_normal((16, 16, 3, 3)).astype(np.float32)
+    t = F.batch_norm(nnx.cat([Tensor(x, requires_grad=True)]), None, None, training=True)
+    assert later_of(t) is not None
+    y = F.conv2d(t, w, padding=1)
+    np.testing.assert_array_equal(y.data, F.conv2d(t.data[None], w, padding=1).data[0])
+
+
+@pytest.mark.parametrize(
+    "frozen", (["convs.1.weight"], ["convs.0.weight", "convs.2.weight"], ["norms.0.weight"]), ids=" ".join
+)
+def test_some_gradients_only(frozen, monkeypatch):
+    net = Net(three)
+    for name, p in net.named_parameters():
+        p.requires_grad = name not in frozen
+    got = compare(net, images(SHAPES[0]), monkeypatch)
+    assert not set(frozen) & set(got)
+
+
+def test_weights_that_no_kernel_can_read(monkeypatch):
+    """Not aligned in memory: they go to the base backend, forward and backward."""
+    net = Net(three)
+    memory = np.zeros(4 * net.convs[0].weight.size + 1, np.uint8)
+    w = memory[1:].view(np.float32).reshape(16, 16, 3, 3)
+    w[...] = images(w.shape, 3)
+    assert not w.flags.aligned
+
+    def gradients(weight):
+        x, p = Tensor(images(SHAPES[0]), requires_grad=True), nnx.Tensor(weight, requires_grad=True)
+        assert p.data.flags.aligned == (weight is not w)
+        y = net.norms[1](F.conv2d(F.relu(net.norms[0](net.convs[0](x))), p, padding=1))
+        y.backward(images(y.shape, 1))
+        return x.grad, p.grad
+
+    for a, b in zip(gradients(w), gradients(w.copy()), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())
 
 
 def test_data_that_is_assigned_is_what_the_convolution_sees():
@@ -243,7 +311,7 @@ def test_data_that_is_assigned_is_what_the_convolution_sees():
     np.testing.assert_array_equal(net.convs[1](t).data, net.convs[1](np.ones((2, 16, 8, 8), np.float32)).data)
 
 
-def test_one_sample_and_other_readers_of_a_relu_for_later():
+def test_other_readers_of_a_relu_for_later():
     net = Net(three)
     x = images(SHAPES[0])
     expected = net.convs[1](F.relu(net.norms[0](net.convs[0](x))).data).data
@@ -317,21 +385,3 @@ def test_the_same_bits_for_any_number_of_threads(every_kernel_threaded):
     first = result(1)
     for threads in (2, 3, 8):
         assert result(threads) == first
-
-
-def test_memory_that_is_no_longer_needed():
-    """Between a batch norm and a convolution, the ReLU's result is never there: neither forward nor backward."""
-    shape = (64, 16, 32, 32)
-    size = 4 * int(np.prod(shape))
-    net = Net(three)
-    taken = []
-    from nnx.backends.cpu import norm as home
-
-    original = home.empty_channels_last
-    try:
-        home.empty_channels_last = lambda shape, dtype: taken.append(shape) or original(shape, dtype)
-        y = net(Tensor(images(shape), requires_grad=True))
-        y.backward(images(shape, 1))
-    finally:
-        home.empty_channels_last = original
-    assert taken == [] and y.data.nbytes == size

@@ -18,7 +18,7 @@ import nnx
 from nnx import functional as F
 from nnx import nn
 from nnx.autograd import Parameter, Tensor, engine
-from nnx.autograd._tensor import later_of
+from nnx.autograd._later import later_of
 from nnx.backends import backend_of
 from nnx.backends.cpu.norm import LaterNorm
 

@@ -286,7 +286,7 @@ class ConvKernels:
             g, behind = gy.gy, (gy.x, gy.mean, gy.factors, gy.relu)
         if isinstance(x, LaterNorm):
             z, before = x.x, x.affine()
-        if not isinstance(g, np.ndarray) or not isinstance(z, np.ndarray) or not _takes(g, z) or w.ndim != 4:
+        if not isinstance(g, np.ndarray) or not isinstance(z, np.ndarray) or not has_kernel(g, z, w) or w.ndim != 4:
             return None
         low = tuple([p[0] for p in padding])
         if not _suits_image_by_image(z.shape, g.shape, w.shape, stride, low, dilation, groups, _fast(g)):
