@@ -151,6 +151,7 @@ CASES = [
     conv((8, 256, 14, 14), (64, 256, 1, 1), passes="three"),
     conv((8, 64, 56, 56), (128, 64, 1, 1), stride=2),
     conv((8, 64, 28, 28), (64, 1, 3, 3), padding=1, groups=64, passes="three"),
+    conv((8, 128, 28, 28), (128, 4, 3, 3), padding=1, groups=32, passes="three"),
     conv((8, 96, 27, 27), (256, 48, 5, 5), padding=2, groups=2),
     # odd shapes, one and three dimensions
     conv((7, 17, 19, 23), (13, 17, 3, 2), stride=2, padding=1, passes="three"),

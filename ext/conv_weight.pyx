@@ -28,8 +28,8 @@ cdef enum:
     MANY_BYTES = 131072        # of a group's weight gradient: from here on it is computed in slabs of pixels
     SLAB_BYTES = 4194304       # packed columns of a slab, about
     SLAB_STEP = 48             # pixels that are gathered at a time for it
-    SLAB_FILTERS = 48          # of one task
-    SLAB_PANELS = 16           # of columns of one task
+    SLAB_FILTERS = 96          # of one task
+    SLAB_PANELS = 4            # of columns of one task: they stay in the second-level cache while its filters use them
 
 
 def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple stride, tuple padding, tuple dilation,

@@ -240,9 +240,14 @@ def forward_pooled(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, cnp
         _forward[double](&p, X, W, Y, <double *> b_data, True, number, num_threads)
 
 
-cdef bint _depthwise(const Plan *p, const Image *Y, Py_ssize_t lanes) noexcept nogil:
-    """Whether channels are lanes: one filter for each, and at least a vector of them."""
-    return p.inside == 1 and Y.channels == p.C and p.groups == p.C and p.C >= lanes
+cdef bint _depthwise(const Plan *p, const Image *Y, Py_ssize_t lanes, Py_ssize_t most) noexcept nogil:
+    """Whether lanes belong to several groups: one filter for each channel and at least a vector of them, or as many
+    filters as channels in each group, 2, 4 or 8 up to `most`, and whole vectors of them."""
+    if p.groups == 1 or Y.channels != p.C:
+        return False
+    if p.inside == 1:
+        return p.C >= lanes
+    return p.inside <= most and p.inside & (p.inside - 1) == 0 and p.C % lanes == 0
 
 
 cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint relu, uint8_t *index,
@@ -258,8 +263,9 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
     cdef Py_ssize_t line = p.out[2] * Y.channels + panel, input = line + (_padded_size(p) if p.padded else 0) + 16
     cdef Py_ssize_t scratch = input + (p.band * p.out[2] * Y.channels + panel if index != NULL else 0)
     cdef Py_ssize_t at
-    cdef bint depthwise = _depthwise(p, &Y, panel // 2)
-    cdef bint stream = index == NULL and p.groups == 1 and is_streamed(Y.data, Y.images * Y.image, F, sizeof(real))
+    cdef Py_ssize_t most = kernels.direct_grouped_most_f32() if real is float else kernels.direct_grouped_most_f64()
+    cdef bint depthwise = _depthwise(p, &Y, panel // 2, most), stream = index == NULL and (
+        p.groups == 1 or depthwise) and is_streamed(Y.data, Y.images * Y.image, Y.channels, sizeof(real))
     cdef real *packed = NULL
     cdef real *buffer = NULL
     cdef real *mine
@@ -269,7 +275,7 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
     if units < num_threads:
         num_threads = units
     try:
-        packed = <real *> take_workspace(max(p.groups * group_size, p.runs * p.C, 1) * sizeof(real))
+        packed = <real *> take_workspace(max(p.groups * group_size, K * p.C if depthwise else 0, 1) * sizeof(real))
         buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
         with nogil:
             if depthwise:
@@ -311,11 +317,13 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
 
 
 cdef void pack_depthwise(const Plan *p, const Image *W, real *packed) noexcept nogil:
-    """packed[tap][channel]"""
-    cdef Py_ssize_t t, c
+    """packed[tap][channel of the group][filter]"""
+    cdef Py_ssize_t t, e, f
     for t in range(p.runs):
-        for c in range(p.C):
-            packed[t * p.C + c] = (<real *> W.data)[c * W.image + _tap(p, W, t)]
+        for e in range(p.inside):
+            for f in range(p.C):
+                packed[f] = (<real *> W.data)[f * W.image + e * W.channel + _tap(p, W, t)]
+            packed += p.C
 
 
 cdef inline Py_ssize_t _tap(const Plan *p, const Image *W, Py_ssize_t number) noexcept nogil:
@@ -374,13 +382,15 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
     cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t lanes = (gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()) // 2
-    cdef bint depthwise = _depthwise(p, &Y, lanes)
+    cdef Py_ssize_t most = kernels.direct_grouped_most_f32() if real is float else kernels.direct_grouped_most_f64()
+    cdef bint depthwise = _depthwise(p, &Y, lanes, most)
     cdef Py_ssize_t F = p.C if depthwise else Y.channels // p.groups, ld = (F + lanes - 1) // lanes * lanes
     cdef Py_ssize_t K = p.runs * p.length, groups = 1 if depthwise else p.groups, size = groups * K * ld
     cdef Py_ssize_t units = Y.images * p.out[0] * p.bands if Y.size[1] * Y.size[2] > 0 else 0
     cdef Py_ssize_t chunks = max(min(units, CHUNKS), 1), chunk, unit, g, f, k, at, place
-    # whole vectors are read: behind the last filter there must be something to read
-    cdef bint tail = not depthwise and ld != F
+    # Whole vectors are read: behind the last filter there must be something to read. Lanes that belong to several groups
+    # go through a band once for each vector of channels, which takes longer where it is not in the cache yet.
+    cdef bint tail = ld > 2 * lanes if depthwise else ld != F
     cdef Py_ssize_t copy = p.band * p.out[2] * Y.channels + lanes if tail else 0
     cdef Py_ssize_t scratch = (copy + 15) // 16 * 16 + (_padded_size(p) if p.padded else 0) + 16
     cdef real *partial = NULL
@@ -409,15 +419,15 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
                         source = _read_band[real](p, &X, unit, mine + (copy + 15) // 16 * 16)
                         taps = _taps(p, &X, unit)
                         gy = <real *> Y.data + _target(p, &Y, unit)
+                        if tail:
+                            memcpy(mine, gy, taps.rows * taps.columns * Y.channels * sizeof(real))
+                            gy = mine
                         if depthwise:
                             if real is float:
                                 kernels.direct_depthwise_weight_f32(&taps, source, F, gy, sums)
                             else:
                                 kernels.direct_depthwise_weight_f64(&taps, source, F, gy, sums)
                             continue
-                        if tail:
-                            memcpy(mine, gy, taps.rows * taps.columns * Y.channels * sizeof(real))
-                            gy = mine
                         for g in range(groups):
                             if real is float:
                                 kernels.direct_weight_f32(&taps, source + g * p.inside, F, gy + g * F, Y.channels,

@@ -156,6 +156,40 @@ cdef bint _moments(
     return True
 
 
+def track(
+    cnp.ndarray running_mean, cnp.ndarray running_var, cnp.ndarray mean, cnp.ndarray var, double momentum,
+    double correction,
+):
+    """Move running averages by the share `momentum` towards mean and var * correction; both or either may be None."""
+    cdef int kind = real_type(mean, "track", "mean")
+    cdef Py_ssize_t columns = cnp.PyArray_SIZE(mean)
+    cdef void *means = input_pointer(mean, kind, columns, "track", "mean")
+    cdef void *variances = input_pointer(var, kind, columns, "track", "var")
+    cdef void *moved_mean = result(running_mean, kind, columns, "track", "running_mean")
+    cdef void *moved_var = result(running_var, kind, columns, "track", "running_var")
+    with nogil:
+        if kind == cnp.NPY_FLOAT:
+            _track(<float *> moved_mean, <const float *> means, columns, 1 - momentum, momentum, 1)
+            _track(<float *> moved_var, <const float *> variances, columns, 1 - momentum, momentum, correction)
+        else:
+            _track(<double *> moved_mean, <const double *> means, columns, 1 - momentum, momentum, 1)
+            _track(<double *> moved_var, <const double *> variances, columns, 1 - momentum, momentum, correction)
+
+
+cdef void _track(
+    real *running, const real *value, Py_ssize_t columns, double keep, double share, double correction
+) noexcept nogil:
+    """running = keep running + share (correction value), each product rounded, as NumPy does it."""
+    cdef Py_ssize_t c
+    cdef real kept, moved
+    if running == NULL:
+        return
+    for c in range(columns):
+        kept = running[c] * <real> keep
+        moved = value[c] * <real> correction
+        running[c] = kept + moved * <real> share
+
+
 def normalize(
     cnp.ndarray x, cnp.ndarray y, cnp.ndarray mean, cnp.ndarray var, cnp.ndarray weight, cnp.ndarray bias,
     cnp.ndarray rstd, double eps, bint relu, int num_threads, cnp.ndarray added=None,

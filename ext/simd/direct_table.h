@@ -20,6 +20,7 @@ struct nnx_taps {
 };
 
 #define NNX_TABLE_direct(X, REAL) \
+    X(ptrdiff_t, direct_grouped_most, (void)) \
     X(void, direct_forward, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t F, const REAL *packed, \
                              const REAL *bias, int relu, REAL *y, ptrdiff_t ldy, REAL *line)) \
     X(void, direct_weight, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t F, const REAL *gy, ptrdiff_t ldg, \

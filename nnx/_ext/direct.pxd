@@ -27,6 +27,8 @@ cdef extern from "table.h" nogil:
         int stream
 
     ctypedef struct nnx_direct "struct nnx_direct":
+        Py_ssize_t (*direct_grouped_most_f32)() noexcept nogil
+        Py_ssize_t (*direct_grouped_most_f64)() noexcept nogil
         void (*direct_forward_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, const float *, int,
                                    float *, Py_ssize_t, float *) noexcept nogil
         void (*direct_forward_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, const double *, int,

@@ -5,6 +5,14 @@ REACH: int
 def moments(
     x: ndarray, mean: ndarray, var: ndarray, num_threads: int, rstd: ndarray | None = None, eps: float = 0
 ) -> None: ...
+def track(
+    running_mean: ndarray | None,
+    running_var: ndarray | None,
+    mean: ndarray,
+    var: ndarray,
+    momentum: float,
+    correction: float,
+) -> None: ...
 def normalize(
     x: ndarray,
     y: ndarray,

@@ -106,8 +106,7 @@ def batch_norm_as(
     else:
         batch_mean, batch_var, rstd = y.mean, y.var, y.rstd
     if x.size:
-        _move(mean, batch_mean, momentum)
-        _move(var, batch_var * (count / (count - 1)), momentum)
+        be.batch_norm_track(mean, var, batch_mean, batch_var, momentum, count / (count - 1))
     if relu:
         return record(y, _batch_norm_relu_grad, (x, w, b), y, True, be, x.data, w_data, b_data, batch_mean, rstd)
     return keep(y, _batch_norm_grad, (x, w, b), be, x.data, w_data, b_data, batch_mean, rstd)
@@ -235,8 +234,7 @@ def batch_renorm_as(
         shift = shift + b.data
     y = be.batch_norm_infer(x.data, batch_mean, batch_var, scale, shift, eps)
     if x.size:
-        _move(mean, batch_mean, momentum)
-        _move(var, batch_var * (count / (count - 1)), momentum)
+        be.batch_norm_track(mean, var, batch_mean, batch_var, momentum, count / (count - 1))
     return record(y, _batch_renorm_grad, (x, w, b), be, x.data, scale, batch_mean, rstd, r, d)
 
 
@@ -381,9 +379,8 @@ def instance_norm_as(
         raise ValueError(f"{owner}: expected more than one position per channel in training, got shape {x.shape}")
     y, means, variances = _row_norm(x, w, b, samples * channels, area, channels, area, eps)
     if x.size:
-        _move(mean, means.reshape(samples, channels).mean(axis=0), momentum)
-        unbiased = variances.reshape(samples, channels).mean(axis=0) * (area / (area - 1))
-        _move(var, unbiased, momentum)
+        means, variances = (a.reshape(samples, channels).mean(axis=0) for a in (means, variances))
+        backend_of(x.data).batch_norm_track(mean, var, means, variances, momentum, area / (area - 1))
     return y
 
 
@@ -531,12 +528,6 @@ def _values_per_channel(owner: str, x: Tensor) -> int:
     if count == 1:
         raise ValueError(f"{owner}: expected more than one value per channel in training, got input of shape {x.shape}")
     return count
-
-
-def _move(running: Any, value: Any, momentum: float) -> None:
-    if running is not None:
-        running *= 1 - momentum
-        running += momentum * value
 
 
 def _product(shape: tuple[int, ...]) -> int:

@@ -168,7 +168,8 @@ class _BatchNorm(_ChannelNorm):
         else:
             y = self._normalize(x, mean, var, use_batch, momentum)
         if tracks:
-            self.num_batches_tracked[...] += 1
+            batches = self.num_batches_tracked
+            batches += 1
         return y
 
     def _normalize(self, x: Tensor, mean: Any, var: Any, use_batch: bool, momentum: float) -> Tensor:

@@ -43,6 +43,12 @@ SHAPES = {
     "volumes-depthwise": ((2, 18, 4, 5, 6), (18, 1, 3, 3, 3), (1, 2, 1), 1, (1, 1, 2), 18, "direct", "columns"),
     "volumes-large": ((1, 80, 4, 4, 4), (80, 80, 3, 3, 3), 1, 1, 1, 1, "columns", "columns"),
     "product": ((2, 256, 3, 5), (260, 256, 1, 1), 1, 0, 1, 1, "product", "product"),
+    "groups-of-lanes": ((2, 64, 7, 9), (64, 4, 3, 3), 1, 1, 1, 16, "direct", "turned"),
+    "groups-of-lanes-stride": ((2, 32, 7, 9), (32, 2, 3, 3), 2, 1, 1, 16, "direct", "columns"),
+    "one-tap-narrow": ((3, 70, 5, 7), (16, 70, 1, 1), 1, 0, 1, 1, "direct", "turned"),
+    "one-tap-one-filter": ((3, 33, 5, 7), (1, 33, 1, 1), 1, 0, 1, 1, "direct", "turned"),
+    "one-tap-narrow-stride": ((3, 33, 5, 7), (8, 33, 1, 1), 2, 0, 1, 1, "direct", "scattered"),
+    "one-tap-narrow-padding": ((3, 33, 5, 7), (8, 33, 1, 1), 1, 1, 1, 1, "direct", "scattered"),
     "one-tap": ((2, 25, 3, 5), (26, 25, 1, 1), 1, 0, 1, 1, "direct", "turned"),
 }
 

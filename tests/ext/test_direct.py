@@ -118,6 +118,67 @@ def test_depthwise_rows_of_every_length(level, rng, kernel, dtype):
         check(gw, BASE.conv_weight_grad(gy, x, w.shape, *how), dtype)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("each", [2, 4, 8, 16])
+@pytest.mark.parametrize("kernel", [(1,), (2, 1), (3, 1), (2, 2), (1, 5), (3, 3), (2, 1, 3)])
+def test_groups_of_as_many_filters_as_channels(level, rng, each, kernel, dtype):
+    """Lanes belong to several groups where groups are small powers of two: rows of every length, taps of every number."""
+    dims = len(kernel)
+    for channels in (32, 48, 5 * each):
+        groups = channels // each
+        w = rng.standard_normal((channels, each, *kernel)).astype(dtype)
+        b = rng.standard_normal(channels).astype(dtype)
+        for width in (1, 3, 4, 7, 8, 14, 17) if channels == 32 else (6,):
+            stride, low = (1 + width % 2,) * dims, (width % 3,) * dims
+            x = rng.standard_normal((2, channels, *(k + 1 for k in kernel[:-1]), width * stride[0])).astype(dtype)
+            how = stride, tuple((p, 1) for p in low), (1,) * dims, groups
+            expected = BASE.conv(x, w, b, *how)
+            gy = rng.standard_normal(expected.shape).astype(dtype)
+            gw = BASE.conv_weight_grad(gy, x, w.shape, *how)
+            for layout in (np.ascontiguousarray, last):
+                y, _, actual = passes(x, w, b, gy, stride, low, (1,) * dims, 2, layout, groups)
+                check(y, expected, dtype)
+                check(actual, gw, dtype)
+            positive = empty_last(expected.shape, dtype)
+            direct.forward(x, w, b, positive, stride, low, (1,) * dims, groups, True, 3)
+            np.testing.assert_array_equal(positive, np.where(y <= 0, 0, y))
+
+
+@pytest.mark.parametrize("each", [1, 2, 4, 8])
+def test_what_is_not_finite_stays_in_its_group(level, rng, each):
+    x = rng.standard_normal((1, 32, 5, 6)).astype(F)
+    x[0, 11] = np.nan
+    gy = rng.standard_normal(x.shape).astype(F)
+    gy[0, 20] = np.inf
+    w = rng.standard_normal((32, each, 3, 3)).astype(F)
+    y, _, gw = passes(x, w, None, gy, (1, 1), (1, 1), (1, 1), 2, last, 32 // each)
+    group, other = 11 // each, 20 // each
+    assert [bool(np.isnan(y[0, f]).any()) for f in range(32)] == [f // each == group for f in range(32)]
+    bad = ~np.isfinite(gw).all(axis=(2, 3))
+    expected = np.zeros((32, each), bool)
+    expected[group * each : (group + 1) * each, 11 % each] = True
+    expected[20] = True
+    np.testing.assert_array_equal(bad, expected)
+    assert group != other
+
+
+@pytest.mark.parametrize("each", [1, 4, 32])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_results_of_groups(level, rng, each, dtype):
+    """Results of more than 3 MB are stored past the caches: the same bits as those of the images one by one."""
+    size = (7, 32, 64, 60) if dtype == F else (7, 32, 32, 60)
+    x = last(rng.standard_normal(size).astype(dtype))
+    w = rng.standard_normal((32, each, 3, 3)).astype(dtype)
+    b = rng.standard_normal(32).astype(dtype)
+    y, parts = empty_last(x.shape, dtype), empty_last(x.shape, dtype)
+    how = (1, 1), (1, 1), (1, 1), 32 // each, True
+    direct.forward(x, w, b, y, *how, 2)
+    for i in range(len(x)):
+        direct.forward(x[i : i + 1], w, b, parts[i : i + 1], *how, 1)
+    np.testing.assert_array_equal(y, parts)
+    check(y[:1], np.maximum(BASE.conv(x[:1], w, b, (1, 1), ((1, 1), (1, 1)), (1, 1), 32 // each), 0), dtype)
+
+
 def test_data_grad_of_volumes_is_done_elsewhere():
     gy, gx = empty_last((1, 6, 4, 4, 4), F), empty_last((1, 4, 4, 4, 4), F)
     with pytest.raises(ValueError, match="direct.data_grad: expected images of 1 or 2 dimensions, got 3"):

@@ -199,6 +199,25 @@ def test_normalize_and_a_sum(level, shape, dtype, rng):
 
 
 @each_dtype
+@pytest.mark.parametrize("columns", [0, 1, 5, 33])
+def test_track(columns, dtype, rng):
+    """Between the bits of NumPy's operations and those that round once less."""
+    mean, var = rng.standard_normal((2, columns)).astype(dtype)
+    for skipped in (None, 0, 1):
+        pairs = [guarded(columns, dtype) for _ in range(2)]
+        before = rng.standard_normal((2, columns)).astype(dtype)
+        for (running, _), start in zip(pairs, before, strict=True):
+            running[...] = start
+        given = [None if i == skipped else running for i, (running, _) in enumerate(pairs)]
+        norm.track(*given, mean, var, 0.125, 1.5)
+        expected = before * dtype(0.875) + dtype(0.125) * np.stack([mean, var * dtype(1.5)])
+        for i, (running, _) in enumerate(pairs):
+            exact = before[i] if i == skipped else expected[i]
+            np.testing.assert_allclose(running, exact, rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).eps)
+        assert all(intact() for _, intact in pairs)
+
+
+@each_dtype
 def test_same_bits_for_any_number_of_threads(level, dtype, rng):
     for shape in MATRICES:
         x, gy = rng.standard_normal((2, *shape)).astype(dtype)
@@ -345,6 +364,11 @@ def frozen(a):
          "normalize: expected added with 12 elements"),
         (lambda: norm.normalize(X, X.copy(), V, V, None, None, V, 1e-5, False, 1, X), ValueError,
          "normalize: expected added only with a bias, got it without"),
+        (lambda: norm.track(V, V, None, V, 0.1, 1), TypeError, "track: expected mean to be an array, got None"),
+        (lambda: norm.track(V, V, V, V[:2], 0.1, 1), ValueError, "track: expected var with 3 elements"),
+        (lambda: norm.track(V[:2], V, V, V, 0.1, 1), ValueError, "track: expected running_mean with 3 elements"),
+        (lambda: norm.track(None, F32[0], V, V, 0.1, 1), TypeError, "track: expected running_var to be float64"),
+        (lambda: norm.track(None, frozen(V), V, V, 0.1, 1), ValueError, "track: expected running_var to be writeable"),
         (lambda: norm.moments(X, V, V, 1, V[:2], 1e-5), ValueError, "moments: expected rstd with 3 elements"),
         (lambda: norm.row_norm(X, X, np.ones((3, 3)), None, V, V, V, 1e-5, 1), ValueError,
          r"row_norm: expected weight and bias of shape \(P, 3\) where P divides 4, got \(3, 3\)"),

@@ -57,6 +57,22 @@ class NormOps:
         return None
 
     @_quiet
+    def batch_norm_track(
+        self,
+        running_mean: np.ndarray | None,
+        running_var: np.ndarray | None,
+        mean: np.ndarray,
+        var: np.ndarray,
+        momentum: float,
+        correction: float,
+    ) -> None:
+        """Move running averages, in place, by the share `momentum` towards the batch's mean and var * correction."""
+        for running, value in ((running_mean, mean), (running_var, var * correction)):
+            if running is not None:
+                running *= 1 - momentum
+                running += momentum * value
+
+    @_quiet
     def batch_norm_backward(
         self,
         gy: np.ndarray,

@@ -58,6 +58,7 @@ _IMAGE_TILES = 512  # 4x4 tiles of all images, at least
 _SPREAD_ROWS = (3, 5, 7)  # of a filter, for which there are kernels
 _SPREAD_NUMBERS = 131072  # of the rows that are in work at once: half of the second-level cache
 
+_NARROW_FILTERS = 16  # of one tap, at most a vector: their gradient is computed with twice as many channels as lanes
 _PRODUCT_WEIGHTS = 65536  # of filters with one tap; below, tiles of pixels stay in the cache
 _DIRECT_WEIGHTS = 131072  # numbers; beyond, the filters fall out of the cache between two rows of an image
 _DIRECT_TAPS = 1024  # that the kernel can list where they are no runs
@@ -213,6 +214,10 @@ class ConvKernels:
             _winograd.weight_grad(channels_last(gy), channels_last(x), gw, low, threads)
         elif how == "spread":
             _spread.weight_grad(channels_last(gy), _source(x), gw, low, threads)
+        elif how == "direct" and _is_narrow(tuple(w_shape), stride, padding, groups):
+            # The gradient of the filters turned around, with the roles of x and gy: whole vectors of x's channels.
+            turned = gw.swapaxes(0, 1)
+            _direct.weight_grad(channels_last(x), channels_last(gy), turned, stride, low, dilation, groups, threads)
         elif how == "direct":
             _direct.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, groups, threads)
         else:
@@ -473,15 +478,19 @@ def _result(x_shape: Sizes, w_shape: Sizes, stride: Sizes, padding: Pairs, dilat
     return (x_shape[0], w_shape[0], *out), tuple([p[0] for p in padding])
 
 
+def _is_matrix(w_shape: Sizes, stride: Sizes, padding: Pairs, groups: int) -> bool:
+    """Whether it is a product of matrices, pixels by channels: filters of one tap, nothing left out or added."""
+    return groups == 1 and math.prod(w_shape[2:]) == 1 and max(stride) == 1 and not any(map(any, padding))
+
+
 def _is_product(w_shape: Sizes, stride: Sizes, padding: Pairs, groups: int) -> bool:
-    """Whether it is one product of matrices, pixels by channels: many filters of one tap, nothing left out or added."""
-    return (
-        w_shape[0] * w_shape[1] >= _PRODUCT_WEIGHTS
-        and groups == 1
-        and math.prod(w_shape[2:]) == 1
-        and max(stride) == 1
-        and not any(map(any, padding))
-    )
+    """Whether it is one product of matrices, with many filters."""
+    return w_shape[0] * w_shape[1] >= _PRODUCT_WEIGHTS and _is_matrix(w_shape, stride, padding, groups)
+
+
+def _is_narrow(w_shape: Sizes, stride: Sizes, padding: Pairs, groups: int) -> bool:
+    """Whether it is a product of matrices with few filters for many channels."""
+    return w_shape[0] <= _NARROW_FILTERS <= w_shape[1] // 2 and _is_matrix(w_shape, stride, padding, groups)
 
 
 def _pixels(x: np.ndarray) -> np.ndarray:

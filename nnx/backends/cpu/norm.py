@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -25,18 +24,30 @@ class LaterNorm:
 
     __slots__ = ("added", "bias", "dtype", "eps", "mean", "relu", "result", "rstd", "shape", "var", "weight", "x")
 
-    def __init__(self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float) -> None:
-        self.x = x = channels_last(x)
+    def __init__(
+        self,
+        x: np.ndarray,
+        mean: np.ndarray,
+        var: np.ndarray,
+        rstd: np.ndarray,
+        weight: np.ndarray | None,
+        bias: np.ndarray | None,
+        eps: float,
+        added: np.ndarray | None = None,
+        relu: bool = False,
+    ) -> None:
+        self.x = x  # channels-last
         self.shape = x.shape
         self.dtype = x.dtype
-        self.weight = _contiguous(weight)
-        self.bias = _contiguous(bias)
+        self.mean = mean
+        self.var = var
+        self.rstd = rstd
+        self.weight = weight
+        self.bias = bias
         self.eps = eps
-        self.added: np.ndarray | None = None
-        self.relu = False
+        self.added = added
+        self.relu = relu
         self.result: np.ndarray | None = None  # of the positive part, once it was computed: its gradient needs it again
-        self.mean, self.var, self.rstd = np.empty((3, x.shape[1]), x.dtype)
-        _norm.moments(nhwc(x), self.mean, self.var, threads_for(x.size, 2), self.rstd, eps)
 
     def array(self, relu: bool = False) -> np.ndarray:
         if self.result is not None:
@@ -51,16 +62,15 @@ class LaterNorm:
     def plus(self, other: np.ndarray) -> LaterNorm | None:
         if self.added is not None or self.relu or self.bias is None or not nhwc(other).flags.c_contiguous:
             return None
-        total = copy(self)
-        total.added = other
-        return total
+        return self._with(other, False)
 
     def positive(self) -> LaterNorm | None:
         if self.added is not None or self.relu or self.bias is None or self.x.ndim != 4 or self.dtype != np.float32:
             return None
-        part = copy(self)
-        part.relu = True
-        return part
+        return self._with(None, True)
+
+    def _with(self, added: np.ndarray | None, relu: bool) -> LaterNorm:
+        return LaterNorm(self.x, self.mean, self.var, self.rstd, self.weight, self.bias, self.eps, added, relu)
 
     def affine(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool] | None:
         """(mean, scale, shift, relu) where that is all there is to do; otherwise None."""
@@ -117,7 +127,28 @@ class NormKernels(NormOps):
     def batch_norm_later(
         self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
     ) -> LaterNorm | None:
-        return LaterNorm(x, weight, bias, eps) if _takes_images(x, weight, bias) else None
+        if not _takes_images(x, weight, bias):
+            return None
+        x = channels_last(x)
+        mean, var, rstd = np.empty((3, x.shape[1]), x.dtype)
+        _norm.moments(nhwc(x), mean, var, threads_for(x.size, 2), rstd, eps)
+        return LaterNorm(x, mean, var, rstd, _contiguous(weight), _contiguous(bias), eps)
+
+    def batch_norm_track(
+        self,
+        running_mean: np.ndarray | None,
+        running_var: np.ndarray | None,
+        mean: np.ndarray,
+        var: np.ndarray,
+        momentum: float,
+        correction: float,
+    ) -> None:
+        moved = [a for a in (running_mean, running_var) if a is not None]
+        if has_kernel(mean, var, *moved) and all([a.flags.c_contiguous for a in moved]):
+            mean, var = np.ascontiguousarray(mean), np.ascontiguousarray(var)
+            _norm.track(running_mean, running_var, mean, var, momentum, correction)
+        else:
+            super().batch_norm_track(running_mean, running_var, mean, var, momentum, correction)
 
     def batch_norm_backward(
         self,
