@@ -122,7 +122,7 @@ def test_depthwise_rows_of_every_length(level, rng, kernel, dtype):
 @pytest.mark.parametrize("each", [2, 4, 8, 16])
 @pytest.mark.parametrize("kernel", [(1,), (2, 1), (3, 1), (2, 2), (1, 5), (3, 3), (2, 1, 3)])
 def test_groups_of_as_many_filters_as_channels(level, rng, each, kernel, dtype):
-    """Lanes belong to several groups where groups are small powers of two: rows of every length, taps of every number."""
+    """Lanes belong to several groups where groups are small powers of two: rows and taps of every number."""
     dims = len(kernel)
     for channels in (32, 48, 5 * each):
         groups = channels // each

@@ -38,6 +38,8 @@ from nnx.backends.cpu._arrays import (
     channels_last,
     empty_channels_last,
     has_kernel,
+    is_channels_last,
+    nchw,
     nhwc,
     threads_for,
 )
@@ -403,7 +405,7 @@ def _suits_image_by_image(
 
 def _can_join(like: np.ndarray, *others: np.ndarray | None) -> bool:
     """Whether a kernel reads these beside a result of the type of `like`: channels-last as it is."""
-    return all(a is None or (has_kernel(like, a) and nhwc(a).flags.c_contiguous) for a in others)
+    return all([a is None or (has_kernel(like, a) and is_channels_last(a)) for a in others])
 
 
 def _border(w_shape: Sizes, low: Sizes, dilation: Sizes) -> Sizes:
@@ -506,7 +508,7 @@ def _matrix(w: np.ndarray) -> np.ndarray:
 def _images(rows: np.ndarray, shape: Sizes) -> np.ndarray:
     """A matrix with a row for each pixel as (N, C, spatial...), channels-last in memory."""
     view = rows.reshape(shape[0], *shape[2:], shape[1])
-    return np.moveaxis(view, -1, 1)
+    return nchw(view)
 
 
 def _takes(a: np.ndarray, b: np.ndarray) -> bool:
@@ -527,7 +529,7 @@ def _source(x: np.ndarray) -> np.ndarray:
 
 def _whole(w: np.ndarray) -> np.ndarray:
     """`w` with strides of whole elements (a field of a record array has others)."""
-    return w.copy() if any(s % w.itemsize for s in w.strides) else w
+    return w if w.flags.c_contiguous or not any([s % w.itemsize for s in w.strides]) else w.copy()
 
 
 def _bias(b: np.ndarray | None) -> Any:

@@ -13,6 +13,7 @@ from nnx.backends.cpu._arrays import (
     channels_last,
     empty_channels_last,
     has_kernel,
+    is_channels_last,
     nhwc,
     threads_for,
 )
@@ -60,7 +61,7 @@ class LaterNorm:
         return y
 
     def plus(self, other: np.ndarray) -> LaterNorm | None:
-        if self.added is not None or self.relu or self.bias is None or not nhwc(other).flags.c_contiguous:
+        if self.added is not None or self.relu or self.bias is None or not is_channels_last(other):
             return None
         return self._with(other, False)
 
@@ -298,7 +299,7 @@ def _takes_images(x: np.ndarray, *others: np.ndarray | None) -> bool:
 
 
 def _contiguous(a: np.ndarray | None) -> Any:
-    return None if a is None else np.ascontiguousarray(a)
+    return a if a is None or a.flags.c_contiguous else np.ascontiguousarray(a)
 
 
 def _normalized(

@@ -18,10 +18,10 @@ from nnx.backends.base.pool import (
     window_counts,
 )
 from nnx.backends.cpu._arrays import (
-    TO_FIRST,
     channels_last,
     empty_channels_last,
     has_kernel,
+    nchw,
     nhwc,
     threads_for,
 )
@@ -159,7 +159,7 @@ def _volumes(a: np.ndarray) -> np.ndarray:
 
 def _images(volumes: np.ndarray, dimensions: int) -> np.ndarray:
     """What `_volumes` made of (N, C, spatial...)."""
-    return volumes[_WITHOUT[dimensions]].transpose(TO_FIRST[dimensions + 2])
+    return nchw(volumes[_WITHOUT[dimensions]])
 
 
 @lru_cache(1024)

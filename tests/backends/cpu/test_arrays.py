@@ -10,7 +10,9 @@ from nnx.backends.cpu._arrays import (
     dense,
     empty_channels_last,
     has_kernel,
+    is_channels_last,
     like,
+    nchw,
     nhwc,
 )
 
@@ -30,6 +32,27 @@ def test_has_kernel():
     assert not has_kernel(np.zeros(3, np.float16))
     assert not has_kernel(np.zeros(3, ">f8"))
     assert not has_kernel(f64, np.zeros(25, np.uint8)[1:].view(np.float64))
+    assert not has_kernel() and not has_kernel(f32, None) and not has_kernel(np.float32(1))
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (4, 1, 5, 6), (4, 3, 1, 1), (1, 3, 1, 6), (0, 3, 4, 5), (2, 3, 4, 0)])
+def test_channels_last_is_contiguous_the_other_way_round(shape):
+    for a in (numbers(shape), empty_channels_last(shape, np.int8), numbers(shape)[::-1], numbers(shape)[..., ::2]):
+        view = nhwc(a)
+        assert view.shape == (a.shape[0], *a.shape[2:], a.shape[1]) and np.shares_memory(view, a) == (a.size > 0)
+        np.testing.assert_array_equal(view, np.moveaxis(a, 1, -1))
+        np.testing.assert_array_equal(nchw(view), a)
+        assert is_channels_last(a) == view.flags.c_contiguous
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (1,) * 6])
+def test_other_numbers_of_dimensions_are_no_images(shape):
+    message = f"channels-last: expected an array of 2 to 5 dimensions, got {len(shape)}"
+    for function in (nhwc, nchw, is_channels_last):
+        with pytest.raises(ValueError, match=message):
+            function(np.zeros(shape))
+    with pytest.raises(ValueError, match=message):
+        empty_channels_last(shape, np.float32)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (3, 2, 1, 0), (2, 0, 3, 1)])

@@ -1,0 +1,95 @@
+"""What the CPU backend asks about arrays in every operation: whether a kernel takes them, and how images lie in memory.
+
+Compiled, because these few questions are asked some hundred times in a training step of a deep network, where the code
+and the objects that Python touches on its way fall out of the cache between two kernels (benchmarks/NOTES.md).
+"""
+
+cimport numpy as cnp
+
+from nnx._ext.memory cimport empty_array
+
+import numpy as np
+
+cnp.import_array()
+
+cdef enum:
+    MOST = 5  # dimensions of images: (N, C, three axes)
+
+
+def has_kernel(*arrays):
+    """Tell whether all arrays are float32 or all float64, native and aligned."""
+    cdef cnp.ndarray a
+    cdef int kind = -1
+    for item in arrays:
+        if not cnp.PyArray_Check(item):
+            return False
+        a = <cnp.ndarray> item
+        if kind == -1:
+            kind = cnp.PyArray_TYPE(a)
+            if kind != cnp.NPY_FLOAT and kind != cnp.NPY_DOUBLE:
+                return False
+        if cnp.PyArray_TYPE(a) != kind or not cnp.PyArray_ISBEHAVED_RO(a):
+            return False
+    return kind != -1
+
+
+cdef int _dimensions(cnp.ndarray a) except -1:
+    if not 2 <= cnp.PyArray_NDIM(a) <= MOST:
+        raise ValueError(f"channels-last: expected an array of 2 to {MOST} dimensions, got {cnp.PyArray_NDIM(a)}")
+    return cnp.PyArray_NDIM(a)
+
+
+cdef object _transposed(cnp.ndarray a, bint to_last):
+    """Channels behind the spatial axes, or back to their place before them."""
+    cdef cnp.npy_intp axes[MOST]
+    cdef cnp.PyArray_Dims order
+    cdef int ndim = cnp.PyArray_NDIM(a), axis
+    axes[0] = 0
+    for axis in range(1, ndim):
+        axes[axis] = axis % (ndim - 1) + 1 if to_last else (axis + ndim - 3) % (ndim - 1) + 1
+    order.ptr, order.len = axes, ndim
+    return cnp.PyArray_Transpose(a, &order)
+
+
+def nhwc(cnp.ndarray a not None):
+    """Return the view (N, spatial..., C) of an array (N, C, spatial...) of 2 to 5 dimensions.
+
+    It is C-contiguous exactly if `a` is channels-last in memory. A kernel takes this view and
+    computes its steps from the shape: the strides of axes of length 1 mean nothing, so an array
+    with one channel or with 1x1 maps is channels-last whatever its strides say, and never copied.
+    """
+    _dimensions(a)
+    return _transposed(a, True)
+
+
+def nchw(cnp.ndarray a not None):
+    """Return the view (N, C, spatial...) of an array (N, spatial..., C): the way back."""
+    _dimensions(a)
+    return _transposed(a, False)
+
+
+def is_channels_last(cnp.ndarray a not None):
+    """Tell whether an array (N, C, spatial...) of 2 to 5 dimensions is channels-last in memory."""
+    cdef int ndim = _dimensions(a), axis, i
+    cdef cnp.npy_intp expected = cnp.PyArray_ITEMSIZE(a)
+    if cnp.PyArray_SIZE(a) == 0:
+        return True
+    for i in range(ndim):  # the channels, the spatial axes from the last one on, the images
+        axis = 1 if i == 0 else 0 if i == ndim - 1 else ndim - i
+        if cnp.PyArray_DIM(a, axis) != 1:
+            if cnp.PyArray_STRIDE(a, axis) != expected:
+                return False
+            expected *= cnp.PyArray_DIM(a, axis)
+    return True
+
+
+def empty_channels_last(tuple shape not None, dtype):
+    """Return an uninitialised array of shape (N, C, spatial...) that is channels-last in memory."""
+    cdef cnp.npy_intp sizes[MOST]
+    cdef int ndim = <int> len(shape), axis
+    if not 2 <= ndim <= MOST:
+        raise ValueError(f"channels-last: expected an array of 2 to {MOST} dimensions, got {ndim}")
+    sizes[0], sizes[ndim - 1] = shape[0], shape[1]
+    for axis in range(2, ndim):
+        sizes[axis - 1] = shape[axis]
+    return _transposed(empty_array(ndim, sizes, np.dtype(dtype).num), False)
