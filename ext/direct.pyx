@@ -264,8 +264,9 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
     cdef Py_ssize_t scratch = input + (p.band * p.out[2] * Y.channels + panel if index != NULL else 0)
     cdef Py_ssize_t at
     cdef Py_ssize_t most = kernels.direct_grouped_most_f32() if real is float else kernels.direct_grouped_most_f64()
-    cdef bint depthwise = _depthwise(p, &Y, panel // 2, most), stream = index == NULL and (
-        p.groups == 1 or depthwise) and is_streamed(Y.data, Y.images * Y.image, Y.channels, sizeof(real))
+    cdef bint depthwise = _depthwise(p, &Y, panel // 2, most)
+    cdef bint stream = is_streamed(Y.data, Y.images * Y.image, Y.channels, sizeof(real)) and index == NULL and (
+        p.groups == 1 or depthwise)
     cdef real *packed = NULL
     cdef real *buffer = NULL
     cdef real *mine
@@ -294,9 +295,9 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
                     out = <real *> Y.data + _target(p, &Y, unit) if index == NULL else mine + input
                     if depthwise:
                         if real is float:
-                            kernels.direct_depthwise_f32(&taps, source, p.C, packed, bias, relu, out)
+                            kernels.direct_depthwise_f32(&taps, source, p.C, packed, bias, relu, out, p.C)
                         else:
-                            kernels.direct_depthwise_f64(&taps, source, p.C, packed, bias, relu, out)
+                            kernels.direct_depthwise_f64(&taps, source, p.C, packed, bias, relu, out, p.C)
                     for g in range(0 if depthwise else p.groups):
                         if real is float:
                             kernels.direct_forward_f32(&taps, source + g * p.inside, F, packed + g * group_size,
@@ -388,8 +389,8 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
     cdef Py_ssize_t K = p.runs * p.length, groups = 1 if depthwise else p.groups, size = groups * K * ld
     cdef Py_ssize_t units = Y.images * p.out[0] * p.bands if Y.size[1] * Y.size[2] > 0 else 0
     cdef Py_ssize_t chunks = max(min(units, CHUNKS), 1), chunk, unit, g, f, k, at, place
-    # Whole vectors are read: behind the last filter there must be something to read. Lanes that belong to several groups
-    # go through a band once for each vector of channels, which takes longer where it is not in the cache yet.
+    # Whole vectors are read: behind the last filter there must be something to read. Where lanes belong to several
+    # groups, a band is gone through once for each vector of channels: it is copied to be in the cache.
     cdef bint tail = ld > 2 * lanes if depthwise else ld != F
     cdef Py_ssize_t copy = p.band * p.out[2] * Y.channels + lanes if tail else 0
     cdef Py_ssize_t scratch = (copy + 15) // 16 * 16 + (_padded_size(p) if p.padded else 0) + 16

@@ -20,7 +20,8 @@ INLINE void NAME(store_lanes)(const struct nnx_taps *d, const int relu, REAL *to
 
 /* `count` neighbouring pixels of a vector of channels; `count` is a constant. */
 INLINE void NAME(depthwise_pixels)(const int count, const struct nnx_taps *d, struct nnx_inside in, const REAL *x,
-                                   ptrdiff_t C, const REAL *w, NAME(vec) bias, const int relu, REAL *y)
+                                   ptrdiff_t C, const REAL *w, NAME(vec) bias, const int relu, REAL *y,
+                                   ptrdiff_t ldy)
 {
     const ptrdiff_t step = d->pixel_step, plane = d->down * d->beside;
     NAME(vec) sum[DEPTHWISE_PIXELS];
@@ -39,7 +40,7 @@ INLINE void NAME(depthwise_pixels)(const int count, const struct nnx_taps *d, st
         }
     UNROLL(8)
     for (int i = 0; i < count; i++)
-        NAME(store_lanes)(d, relu, y + i * C, sum[i]);
+        NAME(store_lanes)(d, relu, y + i * ldy, sum[i]);
 }
 
 /* `count` taps of a vector of channels, over all pixels: out[tap] += x gy, rows of `out` are `ld` apart. */
@@ -94,7 +95,8 @@ INLINE NAME(vec) NAME(of_group)(NAME(vec) v, const int each, const int e)
 
 /* `count` neighbouring pixels of a vector of filters; `each`, the channels of a group, and `count` are constants. */
 INLINE void NAME(grouped_pixels)(const int each, const int count, const struct nnx_taps *d, struct nnx_inside in,
-                                 const REAL *x, ptrdiff_t C, const REAL *w, NAME(vec) bias, const int relu, REAL *y)
+                                 const REAL *x, ptrdiff_t C, const REAL *w, NAME(vec) bias, const int relu, REAL *y,
+                                 ptrdiff_t ldy)
 {
     const ptrdiff_t step = d->pixel_step, plane = d->down * d->beside;
     NAME(vec) sum[GROUPED_SUMS], v[GROUPED_SUMS];
@@ -120,7 +122,7 @@ INLINE void NAME(grouped_pixels)(const int each, const int count, const struct n
         }
     UNROLL(8)
     for (int i = 0; i < count; i++)
-        NAME(store_lanes)(d, relu, y + i * C, sum[i]);
+        NAME(store_lanes)(d, relu, y + i * ldy, sum[i]);
 }
 
 /* `count` taps of a vector of filters, over all pixels: rows of `out`, `each` for a tap, += x gy; they are `ld` apart. */
@@ -152,16 +154,16 @@ INLINE void NAME(grouped_taps)(const int each, const int count, const struct nnx
 
 #define GROUPED_ROWS(each) \
     static void NAME(grouped_row_##each)(const struct nnx_taps *d, struct nnx_inside in, const REAL *x, ptrdiff_t C, \
-                                         const REAL *w, NAME(vec) bias, int relu, REAL *y) \
+                                         const REAL *w, NAME(vec) bias, int relu, REAL *y, ptrdiff_t ldy) \
     { \
         const ptrdiff_t step = d->pixel_step; \
         ptrdiff_t left = d->columns; \
-        for (; left >= 8; left -= 8, x += 8 * step, y += 8 * C) \
-            NAME(grouped_pixels)(each, 8, d, in, x, C, w, bias, relu, y); \
-        for (; left >= 4; left -= 4, x += 4 * step, y += 4 * C) \
-            NAME(grouped_pixels)(each, 4, d, in, x, C, w, bias, relu, y); \
-        for (; left > 0; left--, x += step, y += C) \
-            NAME(grouped_pixels)(each, 1, d, in, x, C, w, bias, relu, y); \
+        for (; left >= 8; left -= 8, x += 8 * step, y += 8 * ldy) \
+            NAME(grouped_pixels)(each, 8, d, in, x, C, w, bias, relu, y, ldy); \
+        for (; left >= 4; left -= 4, x += 4 * step, y += 4 * ldy) \
+            NAME(grouped_pixels)(each, 4, d, in, x, C, w, bias, relu, y, ldy); \
+        for (; left > 0; left--, x += step, y += ldy) \
+            NAME(grouped_pixels)(each, 1, d, in, x, C, w, bias, relu, y, ldy); \
     } \
     static void NAME(grouped_sums_##each)(const struct nnx_taps *d, const REAL *x, ptrdiff_t C, const REAL *gy, REAL *sum) \
     { \
@@ -183,23 +185,23 @@ GROUPED_ROWS(8)
 #undef GROUPED_ROWS
 
 static void NAME(grouped)(const struct nnx_taps *d, const REAL *x, ptrdiff_t C, const REAL *w, const REAL *bias,
-                          int relu, REAL *y)
+                          int relu, REAL *y, ptrdiff_t ldy)
 {
     for (ptrdiff_t i = 0; i < d->rows; i++) {
         const struct nnx_inside in = NAME(inside)(d, i);
         for (ptrdiff_t c = 0; c < C; c += VLEN) {
             const REAL *from = x + i * d->row_step + c;
-            REAL *to = y + i * d->columns * C + c;
+            REAL *to = y + i * d->columns * ldy + c;
             const NAME(vec) start = bias ? LOAD(bias + c) : (NAME(vec)){0};
             if (d->length == 2)
-                NAME(grouped_row_2)(d, in, from, C, w + c, start, relu, to);
+                NAME(grouped_row_2)(d, in, from, C, w + c, start, relu, to, ldy);
 #if LANES >= 8
             else if (d->length == 4)
-                NAME(grouped_row_4)(d, in, from, C, w + c, start, relu, to);
+                NAME(grouped_row_4)(d, in, from, C, w + c, start, relu, to, ldy);
 #endif
 #if LANES >= 16
             else if (d->length == 8)
-                NAME(grouped_row_8)(d, in, from, C, w + c, start, relu, to);
+                NAME(grouped_row_8)(d, in, from, C, w + c, start, relu, to, ldy);
 #endif
         }
     }
@@ -231,24 +233,24 @@ static ptrdiff_t NAME(direct_grouped_most)(void)
     return GROUPED_MOST;
 }
 
-/* y[pixel][c] = bias[c] + sum over taps of x[pixel + tap][c] w[tap][c], for C >= a vector of channels. Where C is no whole
- * number of vectors the last one begins earlier: it computes some channels again.
+/* y[pixel][c] = bias[c] + sum over taps of x[pixel + tap][c] w[tap][c], for C >= a vector of channels; pixels of y are ldy
+ * numbers apart. Where C is no whole number of vectors the last one begins earlier: it computes some channels again.
  *
  * With runs of `length` > 1 numbers, that many channels and filters are a group: x[pixel + tap][first + e] w[tap][e][c] is
  * summed over e too, where `first` is the first channel of c's group. Only for powers of two up to `direct_grouped_most`,
  * and whole vectors of channels. */
 static void NAME(direct_depthwise)(const struct nnx_taps *d, const REAL *x, ptrdiff_t C, const REAL *w,
-                                   const REAL *bias, int relu, REAL *y)
+                                   const REAL *bias, int relu, REAL *y, ptrdiff_t ldy)
 {
 #if GROUPED_MOST > 1
     if (d->length > 1) {
-        NAME(grouped)(d, x, C, w, bias, relu, y);
+        NAME(grouped)(d, x, C, w, bias, relu, y, ldy);
         return;
     }
 #endif
 #define PIXELS_CASE_(n) \
     case n: \
-        NAME(depthwise_pixels)(n, d, in, from, C, w + at, start, relu, to); \
+        NAME(depthwise_pixels)(n, d, in, from, C, w + at, start, relu, to, ldy); \
         break;
     const ptrdiff_t columns = d->columns, step = d->pixel_step;
     for (ptrdiff_t i = 0; i < d->rows; i++) {
@@ -256,7 +258,7 @@ static void NAME(direct_depthwise)(const struct nnx_taps *d, const REAL *x, ptrd
         for (ptrdiff_t c = 0; c < C; c += VLEN) {
             const ptrdiff_t at = c + VLEN <= C ? c : C - VLEN;
             const REAL *from = x + i * d->row_step + at;
-            REAL *to = y + i * columns * C + at;
+            REAL *to = y + i * columns * ldy + at;
             const NAME(vec) start = bias ? LOAD(bias + at) : (NAME(vec)){0};
             /* blocks of even size: 14 pixels are 7 + 7 */
             ptrdiff_t blocks = (columns + DEPTHWISE_PIXELS - 1) / DEPTHWISE_PIXELS, j = 0;
@@ -274,7 +276,7 @@ static void NAME(direct_depthwise)(const struct nnx_taps *d, const REAL *x, ptrd
                 }
                 j += count;
                 from += count * step;
-                to += count * C;
+                to += count * ldy;
             }
         }
     }

@@ -26,7 +26,7 @@ struct nnx_taps {
     X(void, direct_weight, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t F, const REAL *gy, ptrdiff_t ldg, \
                             REAL *sum, ptrdiff_t ld)) \
     X(void, direct_depthwise, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t C, const REAL *w, \
-                               const REAL *bias, int relu, REAL *y)) \
+                               const REAL *bias, int relu, REAL *y, ptrdiff_t ldy)) \
     X(void, direct_depthwise_weight, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t C, const REAL *gy, \
                                       REAL *sum)) \
     X(void, direct_depthwise_scatter, (const struct nnx_taps *taps, const REAL *gy, ptrdiff_t C, const REAL *w, \

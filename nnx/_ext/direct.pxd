@@ -38,9 +38,9 @@ cdef extern from "table.h" nogil:
         void (*direct_weight_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, Py_ssize_t, double *,
                                   Py_ssize_t) noexcept nogil
         void (*direct_depthwise_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, const float *, int,
-                                     float *) noexcept nogil
+                                     float *, Py_ssize_t) noexcept nogil
         void (*direct_depthwise_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, const double *, int,
-                                     double *) noexcept nogil
+                                     double *, Py_ssize_t) noexcept nogil
         void (*direct_depthwise_weight_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *,
                                             float *) noexcept nogil
         void (*direct_depthwise_weight_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *,

@@ -357,7 +357,10 @@ def _shared(g: Any, gy: Any) -> bool:
 
 
 def _repeated(results: tuple, i: int) -> bool:
-    return any(other is results[i] for j, other in enumerate(results) if j != i)
+    times = 0
+    for other in results:
+        times += other is results[i]
+    return times > 1
 
 
 def _accumulate(leaf: Any, g: Any, shared: bool) -> None:
