@@ -87,8 +87,8 @@ cdef int _depthwise(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
     # rows of gy that a band of gx reads, at most
     cdef Py_ssize_t rows = min((band - 1 + p.reach[1]) // p.stride[1] + 1, p.out[1])
     cdef Py_ssize_t scratch = rows * width * C + p.taps[1] * p.taps[2] * C + 16
-    # Past the caches only where the result has twice the usual size: neighbouring pixels are stored one after the other's
-    # row, which costs more than a result that is still in the cache.
+    # Past the caches only where the result has twice the usual size: pixels that are neighbours are stored at different
+    # times, which costs more than a result that is still in the cache.
     cdef bint stream = is_streamed(X.data, X.images * X.image // 2, C, sizeof(real))
     cdef real *packed = NULL
     cdef real *buffer = NULL
@@ -105,8 +105,8 @@ cdef int _depthwise(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
             for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
                 unit = next_of(&shares, thread)
                 while unit >= 0:
-                    _depthwise_band[real](p, &X, &Y, unit // bands, unit % bands * band, band, packed, bias, stream, left,
-                                          width, buffer + thread * scratch,
+                    _depthwise_band[real](p, &X, &Y, unit // bands, unit % bands * band, band, packed, bias, stream,
+                                          left, width, buffer + thread * scratch,
                                           offsets + thread * p.taps[1] * p.taps[2])
                     unit = next_of(&shares, thread)
     finally:
@@ -121,7 +121,8 @@ cdef void _depthwise_band(const Plan *p, const Image *X, const Image *Y, Py_ssiz
                           Py_ssize_t width, real *scratch, Py_ssize_t *offsets) noexcept nogil:
     """Up to `band` rows of an image of gx, from `top` on."""
     cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
-    cdef Py_ssize_t C = p.C, s = p.stride[1], t = p.stride[2], end = min(top + band, X.size[1]), i, j, k, row, at, column
+    cdef Py_ssize_t C = p.C, s = p.stride[1], t = p.stride[2], end = min(top + band, X.size[1])
+    cdef Py_ssize_t i, j, k, row, at, column
     # the rows of gy that reach the band
     cdef Py_ssize_t first = max(top + p.low[1] - p.reach[1] + s, 0) // s
     cdef Py_ssize_t last = min((end - 1 + p.low[1]) // s, p.out[1] - 1)

@@ -148,9 +148,12 @@ class Module:
         # reached only when normal lookup fails
         fields = self.__dict__
         if "_parameters" in fields:
-            for group in (fields["_parameters"], fields["_modules"], fields["_buffers"]):
-                if name in group:
-                    return group[name]
+            if name in (group := fields["_parameters"]):
+                return group[name]
+            if name in (group := fields["_modules"]):
+                return group[name]
+            if name in (group := fields["_buffers"]):
+                return group[name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:

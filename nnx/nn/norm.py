@@ -93,7 +93,8 @@ class _ChannelNorm(Module):
     def _checked(self, input: Any, batch_dims: int = 1) -> Tensor:
         """The input as a Tensor of this layer's type; its rank and channels are right."""
         owner = type(self).__name__
-        reference = self.weight if self.weight is not None else self.running_mean
+        weight = self.weight
+        reference = weight if weight is not None else self.running_mean
         x = as_tensor(input) if reference is None else cast_input(owner, input, reference.dtype)
         if x.ndim not in self._shapes:
             raise ValueError(

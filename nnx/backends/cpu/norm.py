@@ -111,7 +111,7 @@ class NormKernels(NormOps):
     def batch_moments(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not _takes_images(x):
             return super().batch_moments(x)
-        mean, var = np.empty((2, x.shape[1]), x.dtype)
+        mean, var = _channels(x), _channels(x)
         _norm.moments(nhwc(channels_last(x)), mean, var, threads_for(x.size, 2))
         return mean, var
 
@@ -121,7 +121,7 @@ class NormKernels(NormOps):
         if not _takes_images(x, weight, bias):
             return super().batch_norm(x, weight, bias, eps, relu)
         x = channels_last(x)
-        mean, var, rstd = np.empty((3, x.shape[1]), x.dtype)
+        mean, var, rstd = _channels(x), _channels(x), _channels(x)
         _norm.moments(nhwc(x), mean, var, threads_for(x.size, 2))
         return _normalized(x, mean, var, weight, bias, rstd, eps, relu), mean, var, rstd
 
@@ -131,7 +131,7 @@ class NormKernels(NormOps):
         if not _takes_images(x, weight, bias):
             return None
         x = channels_last(x)
-        mean, var, rstd = np.empty((3, x.shape[1]), x.dtype)
+        mean, var, rstd = _channels(x), _channels(x), _channels(x)
         _norm.moments(nhwc(x), mean, var, threads_for(x.size, 2), rstd, eps)
         return LaterNorm(x, mean, var, rstd, _contiguous(weight), _contiguous(bias), eps)
 
@@ -146,7 +146,7 @@ class NormKernels(NormOps):
     ) -> None:
         moved = [a for a in (running_mean, running_var) if a is not None]
         if has_kernel(mean, var, *moved) and all([a.flags.c_contiguous for a in moved]):
-            mean, var = np.ascontiguousarray(mean), np.ascontiguousarray(var)
+            mean, var = _contiguous(mean), _contiguous(var)
             _norm.track(running_mean, running_var, mean, var, momentum, correction)
         else:
             super().batch_norm_track(running_mean, running_var, mean, var, momentum, correction)
@@ -182,9 +182,8 @@ class NormKernels(NormOps):
         relu = y is not None
         if (relu and bias is None) or not _takes_images(x, gy, weight, mean, rstd, bias):
             return None
-        gy, x, mean, rstd = channels_last(gy), channels_last(x), np.ascontiguousarray(mean), np.ascontiguousarray(rstd)
-        gw, gb = np.empty((2, x.shape[1]), x.dtype)
-        factors = np.empty((4, x.shape[1]), x.dtype)
+        gy, x, mean, rstd = channels_last(gy), channels_last(x), _contiguous(mean), _contiguous(rstd)
+        gw, gb, factors = _channels(x), _channels(x), np.empty((4, x.shape[1]), x.dtype)
         parameters = _contiguous(weight), gw, gb, True, threads_for(x.size, 3), relu, _contiguous(bias), factors
         _norm.normalize_backward(nhwc(gy), nhwc(x), None, mean, rstd, *parameters)
         return LaterNormGradient(gy, x, mean, factors, relu), gw, gb
@@ -296,6 +295,11 @@ def _takes(x: np.ndarray, *others: np.ndarray | None) -> bool:
 
 def _takes_images(x: np.ndarray, *others: np.ndarray | None) -> bool:
     return 2 <= x.ndim <= 5 and _takes(x, *others)
+
+
+def _channels(x: np.ndarray) -> np.ndarray:
+    """A number for each channel: an array of its own, which may become a parameter's gradient as it is."""
+    return np.empty(x.shape[1], x.dtype)
 
 
 def _contiguous(a: np.ndarray | None) -> Any:
