@@ -136,7 +136,7 @@ cdef void _depthwise_band(const Plan *p, const Image *X, const Image *Y, Py_ssiz
         memcpy(line + left * C, <real *> Y.data + image * Y.image + i * Y.stride[1], p.out[2] * C * sizeof(real))
         memset(line + (left + p.out[2]) * C, 0, (width - left - p.out[2]) * C * sizeof(real))
         line += width * C
-    taps.rows = taps.planes = taps.down = taps.depth = taps.depth_dilation = taps.height = taps.dilation = 1
+    taps.rows = taps.planes = taps.beside = taps.depth = taps.depth_dilation = taps.dilation = 1
     taps.front = taps.top = taps.stride = taps.row_step = 0
     taps.pixel_step = C
     taps.length = 1
@@ -156,7 +156,7 @@ cdef void _depthwise_band(const Plan *p, const Image *X, const Image *Y, Py_ssiz
                         offsets[taps.runs] = ((at // s - first) * width + left + column // t) * C
                         memcpy(w + taps.runs * C, packed + (i * p.taps[2] + k) * C, C * sizeof(real))
                         taps.runs += 1
-            taps.beside = taps.runs
+            taps.down = taps.height = taps.runs
             to = <real *> X.data + image * X.image + row * X.stride[1] + j * C
             if real is float:
                 kernels.direct_depthwise_f32(&taps, gy, C, w, bias, False, to, t * C)

@@ -43,6 +43,62 @@ INLINE void NAME(depthwise_pixels)(const int count, const struct nnx_taps *d, st
         NAME(store_lanes)(d, relu, y + i * ldy, sum[i]);
 }
 
+/* The same where rows of `beside` taps, a constant, lie one pixel apart, as the results do: each vector of x is read once
+ * for a row of taps. */
+INLINE void NAME(depthwise_neighbours)(const int beside, const int count, const struct nnx_taps *d, struct nnx_inside in,
+                                       const REAL *x, ptrdiff_t C, const REAL *w, NAME(vec) bias, const int relu, REAL *y,
+                                       ptrdiff_t ldy)
+{
+    const ptrdiff_t step = d->pixel_step, plane = d->down * d->beside;
+    NAME(vec) sum[DEPTHWISE_PIXELS], v[DEPTHWISE_PIXELS + 4];
+    UNROLL(8)
+    for (int i = 0; i < count; i++)
+        sum[i] = bias;
+    for (ptrdiff_t z = in.first_plane; z < in.last_plane; z++)
+        for (ptrdiff_t k = z * plane + in.first; k < z * plane + in.last; k += beside) {
+            const REAL *from = x + d->offset[k], *f = w + k * C;
+            UNROLL(12)
+            for (int i = 0; i < count + beside - 1; i++) {
+                v[i] = LOAD(from);
+                ADVANCE(from, step);
+            }
+            UNROLL(5)
+            for (int j = 0; j < beside; j++) {
+                const NAME(vec) filters = LOAD(f);
+                ADVANCE(f, C);
+                UNROLL(8)
+                for (int i = 0; i < count; i++)
+                    sum[i] += v[i + j] * filters;
+            }
+        }
+    UNROLL(8)
+    for (int i = 0; i < count; i++)
+        NAME(store_lanes)(d, relu, y + i * ldy, sum[i]);
+}
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define NEIGHBOURS_MOST 8 /* pixels: with 5 taps 8 sums and 12 vectors of x in 32 registers */
+#else
+#define NEIGHBOURS_MOST 4
+#endif
+
+#define NEIGHBOURS_ROW(beside) \
+    static void NAME(neighbours_##beside)(const struct nnx_taps *d, struct nnx_inside in, const REAL *x, ptrdiff_t C, \
+                                          const REAL *w, NAME(vec) bias, int relu, REAL *y, ptrdiff_t ldy) \
+    { \
+        const ptrdiff_t step = d->pixel_step, most = NEIGHBOURS_MOST; \
+        ptrdiff_t left = d->columns; \
+        for (; left >= most; left -= most, x += most * step, y += most * ldy) \
+            NAME(depthwise_neighbours)(beside, NEIGHBOURS_MOST, d, in, x, C, w, bias, relu, y, ldy); \
+        for (; left >= 2; left -= 2, x += 2 * step, y += 2 * ldy) \
+            NAME(depthwise_neighbours)(beside, 2, d, in, x, C, w, bias, relu, y, ldy); \
+        if (left) \
+            NAME(depthwise_neighbours)(beside, 1, d, in, x, C, w, bias, relu, y, ldy); \
+    }
+NEIGHBOURS_ROW(3)
+NEIGHBOURS_ROW(5)
+#undef NEIGHBOURS_ROW
+
 /* `count` taps of a vector of channels, over all pixels: out[tap] += x gy, rows of `out` are `ld` apart. */
 INLINE void NAME(depthwise_taps)(const int count, const struct nnx_taps *d, const ptrdiff_t *offset, const REAL *x,
                                  ptrdiff_t C, const REAL *gy, REAL *out, ptrdiff_t ld)
@@ -253,6 +309,8 @@ static void NAME(direct_depthwise)(const struct nnx_taps *d, const REAL *x, ptrd
         NAME(depthwise_pixels)(n, d, in, from, C, w + at, start, relu, to, ldy); \
         break;
     const ptrdiff_t columns = d->columns, step = d->pixel_step;
+    /* stride and dilation 1: taps beside each other are as far apart as pixels */
+    const int neighbours = step == C && d->beside > 1 && d->runs > 1 && d->offset[1] - d->offset[0] == C;
     for (ptrdiff_t i = 0; i < d->rows; i++) {
         const struct nnx_inside in = NAME(inside)(d, i);
         for (ptrdiff_t c = 0; c < C; c += VLEN) {
@@ -260,6 +318,14 @@ static void NAME(direct_depthwise)(const struct nnx_taps *d, const REAL *x, ptrd
             const REAL *from = x + i * d->row_step + at;
             REAL *to = y + i * columns * ldy + at;
             const NAME(vec) start = bias ? LOAD(bias + at) : (NAME(vec)){0};
+            if (neighbours && d->beside == 3) {
+                NAME(neighbours_3)(d, in, from, C, w + at, start, relu, to, ldy);
+                continue;
+            }
+            if (neighbours && d->beside == 5) {
+                NAME(neighbours_5)(d, in, from, C, w + at, start, relu, to, ldy);
+                continue;
+            }
             /* blocks of even size: 14 pixels are 7 + 7 */
             ptrdiff_t blocks = (columns + DEPTHWISE_PIXELS - 1) / DEPTHWISE_PIXELS, j = 0;
             for (; blocks > 0; blocks--) {
@@ -348,6 +414,7 @@ static void NAME(direct_depthwise_scatter)(const struct nnx_taps *d, const REAL 
 }
 
 #undef DEPTHWISE_PIXELS
+#undef NEIGHBOURS_MOST
 #undef DEPTHWISE_TAPS
 #undef GROUPED_SUMS
 #undef GROUPED_MOST

@@ -98,21 +98,22 @@ def test_groups(level, groups, inside, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    "kernel", [(1, 1), (2, 1), (1, 3), (2, 2), (5, 1), (2, 3), (7, 1), (2, 4), (3, 3), (2, 5), (5, 5)]
+    "kernel", [(1, 1), (2, 1), (1, 3), (2, 2), (5, 1), (2, 3), (7, 1), (2, 4), (3, 3), (2, 5), (1, 5), (5, 5)]
 )
 def test_depthwise_rows_of_every_length(level, rng, kernel, dtype):
-    """Pixels go in blocks of up to 8, taps of up to 9: each number of them, and channels beside whole vectors."""
+    """Pixels go in blocks of up to 8, taps of up to 9 or in rows of 3 and 5: each number of them, near and far, and
+    channels beside whole vectors."""
     channels = 21
     w = rng.standard_normal((channels, 1, *kernel)).astype(dtype)
     for width in range(1, 18):
-        stride = (1 + width % 2, 1 + width // 9)
-        out = (3 * stride[0] + kernel[0] - 1, (width - 1) * stride[1] + kernel[1])
+        stride, dilation = (1 + width % 2, 1 + width // 9), (1, 1 + width % 3 // 2)
+        out = (3 * stride[0] + kernel[0] - 1, (width - 1) * stride[1] + (kernel[1] - 1) * dilation[1] + 1)
         x = rng.standard_normal((2, channels, *out)).astype(dtype)
-        how = stride, ((0, 0), (0, 0)), (1, 1), channels
+        how = stride, ((0, 0), (0, 0)), dilation, channels
         expected = BASE.conv(x, w, None, *how)
         assert expected.shape[-1] == width
         gy = rng.standard_normal(expected.shape).astype(dtype)
-        y, gx, gw = passes(x, w, None, gy, stride, (0, 0), (1, 1), 2, last, channels)
+        y, gx, gw = passes(x, w, None, gy, stride, (0, 0), dilation, 2, last, channels)
         check(y, expected, dtype)
         check(gx, BASE.conv_data_grad(gy, w, x.shape, *how), dtype)
         check(gw, BASE.conv_weight_grad(gy, x, w.shape, *how), dtype)
