@@ -14,6 +14,7 @@ from cython.parallel cimport prange
 from nnx._ext.common cimport (
     check_ndim, check_threads, input_pointer, output_pointer, real, real_type,
 )
+from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 
 cnp.import_array()
@@ -117,6 +118,8 @@ def moments(cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, int num_threads, c
 cdef bint _moments(
     const real *x, const Tiles *t, real *mean, real *var, real *rstd, real eps, int threads
 ) noexcept nogil:
+    cdef Shares shares
+    cdef int thread
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
     cdef Py_ssize_t n = t.columns, down = t.down, tile, i, j, c, at
     cdef double *part = <double *> malloc((2 * down + 2) * n * sizeof(double))
@@ -127,18 +130,22 @@ cdef bint _moments(
     cdef double *total = part + 2 * down * n
     cdef double *spread = total + n
     cdef double count, middle
-    for tile in prange(down * t.across, num_threads=threads, schedule="static"):
-        i = tile // t.across
-        j = tile % t.across
-        at = i * t.height * n + j * NORM_WIDTH
-        if real is float:
-            kernels.moments_f32(
-                x + at, height_of(t, i), width_of(t, j), n, sums + i * n + j * NORM_WIDTH,
-                squares + i * n + j * NORM_WIDTH)
-        else:
-            kernels.moments_f64(
-                x + at, height_of(t, i), width_of(t, j), n, sums + i * n + j * NORM_WIDTH,
-                squares + i * n + j * NORM_WIDTH)
+    share_out(&shares, down * t.across, threads)
+    for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+        tile = next_of(&shares, thread)
+        while tile >= 0:
+            i = tile // t.across
+            j = tile % t.across
+            at = i * t.height * n + j * NORM_WIDTH
+            if real is float:
+                kernels.moments_f32(
+                    x + at, height_of(t, i), width_of(t, j), n, sums + i * n + j * NORM_WIDTH,
+                    squares + i * n + j * NORM_WIDTH)
+            else:
+                kernels.moments_f64(
+                    x + at, height_of(t, i), width_of(t, j), n, sums + i * n + j * NORM_WIDTH,
+                    squares + i * n + j * NORM_WIDTH)
+            tile = next_of(&shares, thread)
     add_up(sums, down, n, total)
     # sum (x - mean)^2 over all tiles = sum of (each tile's own + count (its mean - mean)^2)
     for i in range(down):
@@ -249,21 +256,27 @@ cdef void _apply(
     bint relu, int threads
 ) noexcept nogil:
     """y = (x - mean) scale + bias + added, or its positive part; bias and added may be NULL."""
+    cdef Shares shares
+    cdef int thread
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
     cdef Py_ssize_t n = t.columns, tile, i, j, at, column
-    for tile in prange(t.down * t.across, num_threads=threads, schedule="static"):
-        i = tile // t.across
-        j = tile % t.across
-        column = j * NORM_WIDTH
-        at = i * t.height * n + column
-        if real is float:
-            kernels.normalize_f32(
-                x + at, added + at if added != NULL else NULL, y + at, height_of(t, i), width_of(t, j), n,
-                mean + column, scale + column, bias + column if bias != NULL else NULL, relu)
-        else:
-            kernels.normalize_f64(
-                x + at, added + at if added != NULL else NULL, y + at, height_of(t, i), width_of(t, j), n,
-                mean + column, scale + column, bias + column if bias != NULL else NULL, relu)
+    share_out(&shares, t.down * t.across, threads)
+    for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+        tile = next_of(&shares, thread)
+        while tile >= 0:
+            i = tile // t.across
+            j = tile % t.across
+            column = j * NORM_WIDTH
+            at = i * t.height * n + column
+            if real is float:
+                kernels.normalize_f32(
+                    x + at, added + at if added != NULL else NULL, y + at, height_of(t, i), width_of(t, j), n,
+                    mean + column, scale + column, bias + column if bias != NULL else NULL, relu)
+            else:
+                kernels.normalize_f64(
+                    x + at, added + at if added != NULL else NULL, y + at, height_of(t, i), width_of(t, j), n,
+                    mean + column, scale + column, bias + column if bias != NULL else NULL, relu)
+            tile = next_of(&shares, thread)
 
 
 def normalize_backward(
@@ -319,6 +332,8 @@ cdef bint _normalize_backward(
     const real *gy, const real *x, real *gx, const Tiles *t, const real *mean, const real *rstd, const real *weight,
     const real *bias, real *gw, real *gb, real *kept, bint from_batch, bint relu, int threads
 ) noexcept nogil:
+    cdef Shares shares
+    cdef int thread
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
     cdef Py_ssize_t n = t.columns, down = t.down, tile, i, j, c, at, column
     cdef bint later = kept != NULL
@@ -339,19 +354,23 @@ cdef bint _normalize_backward(
         scale[c] = rstd[c] * weight[c] if weight != NULL else rstd[c]
         shift[c] = bias[c] if bias != NULL else 0
     if gw != NULL or gb != NULL or ((gx != NULL or later) and from_batch):
-        for tile in prange(down * t.across, num_threads=threads, schedule="static"):
-            i = tile // t.across
-            j = tile % t.across
-            column = j * NORM_WIDTH
-            at = i * t.height * n + column
-            if real is float:
-                kernels.dots_f32(
-                    gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
-                    shift + column if relu else NULL, sums + i * n + column, dots + i * n + column)
-            else:
-                kernels.dots_f64(
-                    gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
-                    shift + column if relu else NULL, sums + i * n + column, dots + i * n + column)
+        share_out(&shares, down * t.across, threads)
+        for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+            tile = next_of(&shares, thread)
+            while tile >= 0:
+                i = tile // t.across
+                j = tile % t.across
+                column = j * NORM_WIDTH
+                at = i * t.height * n + column
+                if real is float:
+                    kernels.dots_f32(
+                        gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
+                        shift + column if relu else NULL, sums + i * n + column, dots + i * n + column)
+                else:
+                    kernels.dots_f64(
+                        gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
+                        shift + column if relu else NULL, sums + i * n + column, dots + i * n + column)
+                tile = next_of(&shares, thread)
         add_up(sums, down, n, sum)
         add_up(dots, down, n, dot)
         for c in range(n):
@@ -402,22 +421,28 @@ cdef void _apply_gradient(
     const real *gy, const real *x, real *gx, const Tiles *t, const real *mean, const real *factors, bint relu,
     int threads
 ) noexcept nogil:
+    cdef Shares shares
+    cdef int thread
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
     cdef Py_ssize_t n = t.columns, tile, i, j, at, column
     cdef const real *shift = factors + n if relu else NULL
-    for tile in prange(t.down * t.across, num_threads=threads, schedule="static"):
-        i = tile // t.across
-        j = tile % t.across
-        column = j * NORM_WIDTH
-        at = i * t.height * n + column
-        if real is float:
-            kernels.gradient_f32(
-                gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, factors + column,
-                shift + column if relu else NULL, factors + 2 * n + column, factors + 3 * n + column)
-        else:
-            kernels.gradient_f64(
-                gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, factors + column,
-                shift + column if relu else NULL, factors + 2 * n + column, factors + 3 * n + column)
+    share_out(&shares, t.down * t.across, threads)
+    for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+        tile = next_of(&shares, thread)
+        while tile >= 0:
+            i = tile // t.across
+            j = tile % t.across
+            column = j * NORM_WIDTH
+            at = i * t.height * n + column
+            if real is float:
+                kernels.gradient_f32(
+                    gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, factors + column,
+                    shift + column if relu else NULL, factors + 2 * n + column, factors + 3 * n + column)
+            else:
+                kernels.gradient_f64(
+                    gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, factors + column,
+                    shift + column if relu else NULL, factors + 2 * n + column, factors + 3 * n + column)
+            tile = next_of(&shares, thread)
 
 
 # -- per row ---------------------------------------------------------------------------------------
