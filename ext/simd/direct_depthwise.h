@@ -389,26 +389,16 @@ static void NAME(direct_depthwise_weight)(const struct nnx_taps *d, const REAL *
 #undef TAPS_CASE_
 }
 
-/* x[pixel + tap][c] += gy[pixel][c] w[tap][c] for one row of pixels: the gradient with respect to x. */
+/* x[pixel + tap][c] += gy[pixel][c] w[tap][c] for one row of pixels: the gradient with respect to x, for C < a vector of
+ * channels. */
 static void NAME(direct_depthwise_scatter)(const struct nnx_taps *d, const REAL *gy, ptrdiff_t C, const REAL *w, REAL *x)
 {
     const ptrdiff_t taps = d->runs, step = d->pixel_step;
     for (ptrdiff_t j = 0; j < d->columns; j++, gy += C, x += step) {
-        ptrdiff_t c = 0;
-        for (; c + VLEN <= C; c += VLEN) {
-            const NAME(vec) g = LOAD(gy + c);
-            for (ptrdiff_t k = 0; k < taps; k++) {
-                REAL *to = x + d->offset[k] + c;
-                STORE(to, LOAD(to) + g * LOAD(w + k * C + c));
-            }
-        }
-        if (c < C) {
-            const NAME(vec) g = NAME(load_part)(gy + c, C - c);
-            for (ptrdiff_t k = 0; k < taps; k++) {
-                REAL *to = x + d->offset[k] + c;
-                const NAME(vec) sum = NAME(load_part)(to, C - c) + g * NAME(load_part)(w + k * C + c, C - c);
-                NAME(store_part)(to, sum, C - c);
-            }
+        const NAME(vec) g = NAME(load_part)(gy, C);
+        for (ptrdiff_t k = 0; k < taps; k++) {
+            REAL *to = x + d->offset[k];
+            NAME(store_part)(to, NAME(load_part)(to, C) + g * NAME(load_part)(w + k * C, C), C);
         }
     }
 }
