@@ -33,10 +33,10 @@ def has_kernel(*arrays):
     return kind != -1
 
 
-cdef int _dimensions(cnp.ndarray a) except -1:
-    if not 2 <= cnp.PyArray_NDIM(a) <= MOST:
-        raise ValueError(f"channels-last: expected an array of 2 to {MOST} dimensions, got {cnp.PyArray_NDIM(a)}")
-    return cnp.PyArray_NDIM(a)
+cdef int _check(Py_ssize_t dimensions, str function) except -1:
+    if not 2 <= dimensions <= MOST:
+        raise ValueError(f"{function}: expected an array of 2 to {MOST} dimensions, got {dimensions}")
+    return 0
 
 
 cdef object _transposed(cnp.ndarray a, bint to_last):
@@ -58,20 +58,21 @@ def nhwc(cnp.ndarray a not None):
     computes its steps from the shape: the strides of axes of length 1 mean nothing, so an array
     with one channel or with 1x1 maps is channels-last whatever its strides say, and never copied.
     """
-    _dimensions(a)
+    _check(cnp.PyArray_NDIM(a), "nhwc")
     return _transposed(a, True)
 
 
 def nchw(cnp.ndarray a not None):
     """Return the view (N, C, spatial...) of an array (N, spatial..., C): the way back."""
-    _dimensions(a)
+    _check(cnp.PyArray_NDIM(a), "nchw")
     return _transposed(a, False)
 
 
 def is_channels_last(cnp.ndarray a not None):
     """Tell whether an array (N, C, spatial...) of 2 to 5 dimensions is channels-last in memory."""
-    cdef int ndim = _dimensions(a), axis, i
+    cdef int ndim = cnp.PyArray_NDIM(a), axis, i
     cdef cnp.npy_intp expected = cnp.PyArray_ITEMSIZE(a)
+    _check(ndim, "is_channels_last")
     if cnp.PyArray_SIZE(a) == 0:
         return True
     for i in range(ndim):  # the channels, the spatial axes from the last one on, the images
@@ -86,9 +87,9 @@ def is_channels_last(cnp.ndarray a not None):
 def empty_channels_last(tuple shape not None, dtype):
     """Return an uninitialised array of shape (N, C, spatial...) that is channels-last in memory."""
     cdef cnp.npy_intp sizes[MOST]
-    cdef int ndim = <int> len(shape), axis
-    if not 2 <= ndim <= MOST:
-        raise ValueError(f"channels-last: expected an array of 2 to {MOST} dimensions, got {ndim}")
+    cdef int ndim, axis
+    _check(len(shape), "empty_channels_last")
+    ndim = <int> len(shape)
     sizes[0], sizes[ndim - 1] = shape[0], shape[1]
     for axis in range(2, ndim):
         sizes[axis - 1] = shape[axis]

@@ -1,4 +1,4 @@
-"""Normalisation per channel, per row, and across neighbouring channels.
+"""Normalisation per channel and per row.
 
 Arrays are C-contiguous; an image comes as (N, spatial..., C), so that it is a matrix with a column for each channel.
 It is cut into tiles of a fixed size, whose sums are added up in a fixed order: the bits do not depend on the number of
@@ -18,8 +18,6 @@ from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 
 cnp.import_array()
-
-REACH = NORM_REACH  # a window of local_response_norm reaches no further to either side
 
 
 # -- tiles -----------------------------------------------------------------------------------------
@@ -59,6 +57,25 @@ cdef inline Py_ssize_t width_of(const Tiles *t, Py_ssize_t column) noexcept nogi
     return least(NORM_WIDTH, t.columns - column * NORM_WIDTH)
 
 
+cdef struct Place:  # where a tile lies
+    Py_ssize_t at      # its first number
+    Py_ssize_t column  # its first column
+    Py_ssize_t sums    # where its sums begin: a row of columns for each row of tiles
+    Py_ssize_t height
+    Py_ssize_t width
+
+
+cdef inline Place place_of(const Tiles *t, Py_ssize_t tile) noexcept nogil:
+    cdef Place p
+    cdef Py_ssize_t row = tile // t.across
+    p.column = tile % t.across * NORM_WIDTH
+    p.at = row * t.height * t.columns + p.column
+    p.sums = row * t.columns + p.column
+    p.height = height_of(t, row)
+    p.width = width_of(t, tile % t.across)
+    return p
+
+
 cdef inline void add_up(const double *part, Py_ssize_t parts, Py_ssize_t n, double *total) noexcept nogil:
     """total[c] = part[0][c] + part[1][c] + ..., in this order."""
     cdef Py_ssize_t i, c
@@ -76,13 +93,6 @@ cdef inline void *data(cnp.ndarray a, int kind, Py_ssize_t n, str kernel, str ar
 
 cdef inline void *result(cnp.ndarray a, int kind, Py_ssize_t n, str kernel, str argument) except? NULL:
     return NULL if a is None else output_pointer(a, kind, n, kernel, argument)
-
-
-cdef inline Py_ssize_t columns_of(cnp.ndarray x, str kernel) except -1:
-    """The last dimension of x, which has at least one element."""
-    if x is None or cnp.PyArray_NDIM(x) == 0 or cnp.PyArray_SIZE(x) == 0:
-        raise ValueError(f"{kernel}: expected x with elements in at least one dimension, got none")
-    return cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
 
 
 # -- per channel -----------------------------------------------------------------------------------
@@ -121,7 +131,8 @@ cdef bint _moments(
     cdef Shares shares
     cdef int thread
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
-    cdef Py_ssize_t n = t.columns, down = t.down, tile, i, j, c, at
+    cdef Py_ssize_t n = t.columns, down = t.down, tile, i, c
+    cdef Place p
     cdef double *part = <double *> malloc((2 * down + 2) * n * sizeof(double))
     if part == NULL:
         return False
@@ -134,17 +145,11 @@ cdef bint _moments(
     for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
         tile = next_of(&shares, thread)
         while tile >= 0:
-            i = tile // t.across
-            j = tile % t.across
-            at = i * t.height * n + j * NORM_WIDTH
+            p = place_of(t, tile)
             if real is float:
-                kernels.moments_f32(
-                    x + at, height_of(t, i), width_of(t, j), n, sums + i * n + j * NORM_WIDTH,
-                    squares + i * n + j * NORM_WIDTH)
+                kernels.moments_f32(x + p.at, p.height, p.width, n, sums + p.sums, squares + p.sums)
             else:
-                kernels.moments_f64(
-                    x + at, height_of(t, i), width_of(t, j), n, sums + i * n + j * NORM_WIDTH,
-                    squares + i * n + j * NORM_WIDTH)
+                kernels.moments_f64(x + p.at, p.height, p.width, n, sums + p.sums, squares + p.sums)
             tile = next_of(&shares, thread)
     add_up(sums, down, n, total)
     # sum (x - mean)^2 over all tiles = sum of (each tile's own + count (its mean - mean)^2)
@@ -259,23 +264,21 @@ cdef void _apply(
     cdef Shares shares
     cdef int thread
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
-    cdef Py_ssize_t n = t.columns, tile, i, j, at, column
+    cdef Py_ssize_t n = t.columns, tile
+    cdef Place p
     share_out(&shares, t.down * t.across, threads)
     for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
         tile = next_of(&shares, thread)
         while tile >= 0:
-            i = tile // t.across
-            j = tile % t.across
-            column = j * NORM_WIDTH
-            at = i * t.height * n + column
+            p = place_of(t, tile)
             if real is float:
                 kernels.normalize_f32(
-                    x + at, added + at if added != NULL else NULL, y + at, height_of(t, i), width_of(t, j), n,
-                    mean + column, scale + column, bias + column if bias != NULL else NULL, relu)
+                    x + p.at, added + p.at if added != NULL else NULL, y + p.at, p.height, p.width, n,
+                    mean + p.column, scale + p.column, bias + p.column if bias != NULL else NULL, relu)
             else:
                 kernels.normalize_f64(
-                    x + at, added + at if added != NULL else NULL, y + at, height_of(t, i), width_of(t, j), n,
-                    mean + column, scale + column, bias + column if bias != NULL else NULL, relu)
+                    x + p.at, added + p.at if added != NULL else NULL, y + p.at, p.height, p.width, n,
+                    mean + p.column, scale + p.column, bias + p.column if bias != NULL else NULL, relu)
             tile = next_of(&shares, thread)
 
 
@@ -335,7 +338,8 @@ cdef bint _normalize_backward(
     cdef Shares shares
     cdef int thread
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
-    cdef Py_ssize_t n = t.columns, down = t.down, tile, i, j, c, at, column
+    cdef Py_ssize_t n = t.columns, down = t.down, tile, c
+    cdef Place p
     cdef bint later = kept != NULL
     cdef double *part = <double *> malloc((2 * down + 2) * n * sizeof(double))
     cdef real *factor = kept if later else <real *> malloc(4 * n * sizeof(real))
@@ -358,18 +362,15 @@ cdef bint _normalize_backward(
         for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
             tile = next_of(&shares, thread)
             while tile >= 0:
-                i = tile // t.across
-                j = tile % t.across
-                column = j * NORM_WIDTH
-                at = i * t.height * n + column
+                p = place_of(t, tile)
                 if real is float:
                     kernels.dots_f32(
-                        gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
-                        shift + column if relu else NULL, sums + i * n + column, dots + i * n + column)
+                        gy + p.at, x + p.at, p.height, p.width, n, mean + p.column, scale + p.column,
+                        shift + p.column if relu else NULL, sums + p.sums, dots + p.sums)
                 else:
                     kernels.dots_f64(
-                        gy + at, x + at, height_of(t, i), width_of(t, j), n, mean + column, scale + column,
-                        shift + column if relu else NULL, sums + i * n + column, dots + i * n + column)
+                        gy + p.at, x + p.at, p.height, p.width, n, mean + p.column, scale + p.column,
+                        shift + p.column if relu else NULL, sums + p.sums, dots + p.sums)
                 tile = next_of(&shares, thread)
         add_up(sums, down, n, sum)
         add_up(dots, down, n, dot)
@@ -424,24 +425,22 @@ cdef void _apply_gradient(
     cdef Shares shares
     cdef int thread
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
-    cdef Py_ssize_t n = t.columns, tile, i, j, at, column
+    cdef Py_ssize_t n = t.columns, tile
+    cdef Place p
     cdef const real *shift = factors + n if relu else NULL
     share_out(&shares, t.down * t.across, threads)
     for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
         tile = next_of(&shares, thread)
         while tile >= 0:
-            i = tile // t.across
-            j = tile % t.across
-            column = j * NORM_WIDTH
-            at = i * t.height * n + column
+            p = place_of(t, tile)
             if real is float:
                 kernels.gradient_f32(
-                    gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, factors + column,
-                    shift + column if relu else NULL, factors + 2 * n + column, factors + 3 * n + column)
+                    gy + p.at, x + p.at, gx + p.at, p.height, p.width, n, mean + p.column, factors + p.column,
+                    shift + p.column if relu else NULL, factors + 2 * n + p.column, factors + 3 * n + p.column)
             else:
                 kernels.gradient_f64(
-                    gy + at, x + at, gx + at, height_of(t, i), width_of(t, j), n, mean + column, factors + column,
-                    shift + column if relu else NULL, factors + 2 * n + column, factors + 3 * n + column)
+                    gy + p.at, x + p.at, gx + p.at, p.height, p.width, n, mean + p.column, factors + p.column,
+                    shift + p.column if relu else NULL, factors + 2 * n + p.column, factors + 3 * n + p.column)
             tile = next_of(&shares, thread)
 
 
@@ -610,95 +609,3 @@ cdef bint _row_dots(
             gb[c] = <real> sum[c]
     free(part)
     return True
-
-
-# -- across channels -------------------------------------------------------------------------------
-
-cdef inline int check_window(Py_ssize_t below, Py_ssize_t above, str kernel) except -1:
-    if not 0 <= below <= NORM_REACH or not 0 <= above <= NORM_REACH:
-        raise ValueError(
-            f"{kernel}: expected a window of at most {NORM_REACH} channels to either side, got {below} and {above}"
-        )
-    return 0
-
-
-cdef inline Py_ssize_t pixels_of(Py_ssize_t channels) noexcept nogil:
-    """Pixels of a task."""
-    return TILE // channels if channels < TILE else 1
-
-
-def response(
-    cnp.ndarray x, cnp.ndarray y, cnp.ndarray scale, Py_ssize_t below, Py_ssize_t above, double alpha, double beta,
-    double k, int num_threads,
-):
-    """scale = k + alpha (sum of x^2 over the channels c - below .. c + above), y = x scale^-beta; all (..., C)."""
-    cdef int kind = real_type(x, "response", "x")
-    cdef Py_ssize_t channels = columns_of(x, "response"), size = cnp.PyArray_SIZE(x)
-    cdef void *source = input_pointer(x, kind, size, "response", "x")
-    cdef void *target = output_pointer(y, kind, size, "response", "y")
-    cdef void *scales = output_pointer(scale, kind, size, "response", "scale")
-    check_window(below, above, "response")
-    check_threads(num_threads, "response")
-    with nogil:
-        if kind == cnp.NPY_FLOAT:
-            _response(
-                <const float *> source, <float *> target, <float *> scales, size // channels, channels, below, above,
-                <float> alpha, beta, <float> k, num_threads)
-        else:
-            _response(
-                <const double *> source, <double *> target, <double *> scales, size // channels, channels, below,
-                above, alpha, beta, k, num_threads)
-
-
-cdef void _response(
-    const real *x, real *y, real *scale, Py_ssize_t pixels, Py_ssize_t n, Py_ssize_t below, Py_ssize_t above,
-    real alpha, double beta, real k, int threads
-) noexcept nogil:
-    cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
-    cdef Py_ssize_t step = pixels_of(n), task, i
-    for task in prange((pixels + step - 1) // step, num_threads=threads, schedule="static"):
-        for i in range(task * step, least(task * step + step, pixels)):
-            if real is float:
-                kernels.response_f32(x + i * n, y + i * n, scale + i * n, n, below, above, alpha, beta, k)
-            else:
-                kernels.response_f64(x + i * n, y + i * n, scale + i * n, n, below, above, alpha, beta, k)
-
-
-def response_backward(
-    cnp.ndarray gy, cnp.ndarray x, cnp.ndarray scale, cnp.ndarray gx, Py_ssize_t below, Py_ssize_t above,
-    double factor, double beta, int num_threads,
-):
-    """gx = gy scale^-beta - factor x (sum of gy x scale^(-beta - 1) over the channels c - below .. c + above)."""
-    cdef int kind = real_type(x, "response_backward", "x")
-    cdef Py_ssize_t channels = columns_of(x, "response_backward"), size = cnp.PyArray_SIZE(x)
-    cdef void *values = input_pointer(x, kind, size, "response_backward", "x")
-    cdef void *source = input_pointer(gy, kind, size, "response_backward", "gy")
-    cdef void *scales = input_pointer(scale, kind, size, "response_backward", "scale")
-    cdef void *target = output_pointer(gx, kind, size, "response_backward", "gx")
-    check_window(below, above, "response_backward")
-    check_threads(num_threads, "response_backward")
-    with nogil:
-        if kind == cnp.NPY_FLOAT:
-            _response_backward(
-                <const float *> source, <const float *> values, <const float *> scales, <float *> target,
-                size // channels, channels, below, above, <float> factor, beta, num_threads)
-        else:
-            _response_backward(
-                <const double *> source, <const double *> values, <const double *> scales, <double *> target,
-                size // channels, channels, below, above, factor, beta, num_threads)
-
-
-cdef void _response_backward(
-    const real *gy, const real *x, const real *scale, real *gx, Py_ssize_t pixels, Py_ssize_t n, Py_ssize_t below,
-    Py_ssize_t above, real factor, double beta, int threads
-) noexcept nogil:
-    cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
-    cdef Py_ssize_t step = pixels_of(n), task, i
-    for task in prange((pixels + step - 1) // step, num_threads=threads, schedule="static"):
-        for i in range(task * step, least(task * step + step, pixels)):
-            if real is float:
-                kernels.response_gradient_f32(
-                    gy + i * n, x + i * n, scale + i * n, gx + i * n, n, below, above, factor, beta)
-            else:
-                kernels.response_gradient_f64(
-                    gy + i * n, x + i * n, scale + i * n, gx + i * n, n, below, above, factor, beta)

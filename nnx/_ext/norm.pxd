@@ -1,4 +1,6 @@
-# The kernels of ext/simd/norm.h, as ext/norm.pyx calls them.
+# The kernels of ext/simd/norm.h, as ext/norm.pyx, ext/local_response.pyx and ext/winograd_norm.pyx call them.
+
+cimport numpy as cnp
 
 cdef extern from "table.h" nogil:
     enum:
@@ -61,3 +63,10 @@ cdef extern from "table.h" nogil:
         void (*response_gradient_f64)(
             const double *gy, const double *x, const double *scale, double *gx, Py_ssize_t n, Py_ssize_t below,
             Py_ssize_t above, double factor, double beta) noexcept nogil
+
+
+cdef inline Py_ssize_t columns_of(cnp.ndarray x, str kernel) except -1:
+    """The last dimension of x, which has at least one element."""
+    if x is None or cnp.PyArray_NDIM(x) == 0 or cnp.PyArray_SIZE(x) == 0:
+        raise ValueError(f"{kernel}: expected x with elements in at least one dimension, got none")
+    return cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)

@@ -1,7 +1,5 @@
 from numpy import ndarray
 
-REACH: int
-
 def moments(
     x: ndarray, mean: ndarray, var: ndarray, num_threads: int, rstd: ndarray | None = None, eps: float = 0
 ) -> None: ...
@@ -65,27 +63,5 @@ def row_norm_backward(
     gw: ndarray | None,
     gb: ndarray | None,
     period: int,
-    num_threads: int,
-) -> None: ...
-def response(
-    x: ndarray,
-    y: ndarray,
-    scale: ndarray,
-    below: int,
-    above: int,
-    alpha: float,
-    beta: float,
-    k: float,
-    num_threads: int,
-) -> None: ...
-def response_backward(
-    gy: ndarray,
-    x: ndarray,
-    scale: ndarray,
-    gx: ndarray,
-    below: int,
-    above: int,
-    factor: float,
-    beta: float,
     num_threads: int,
 ) -> None: ...

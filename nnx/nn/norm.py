@@ -170,7 +170,7 @@ class _BatchNorm(_ChannelNorm):
             y = self._normalize(x, mean, var, use_batch, momentum)
         if tracks:
             batches = self.num_batches_tracked
-            batches += 1
+            batches += 1  # in place
         return y
 
     def _normalize(self, x: Tensor, mean: Any, var: Any, use_batch: bool, momentum: float) -> Tensor:

@@ -130,18 +130,18 @@ def test_groups_of_as_many_filters_as_channels(level, rng, each, kernel, dtype):
         w = rng.standard_normal((channels, each, *kernel)).astype(dtype)
         b = rng.standard_normal(channels).astype(dtype)
         for width in (1, 3, 4, 7, 8, 14, 17) if channels == 32 else (6,):
-            stride, low = (1 + width % 2,) * dims, (width % 3,) * dims
-            x = rng.standard_normal((2, channels, *(k + 1 for k in kernel[:-1]), width * stride[0])).astype(dtype)
-            how = stride, tuple((p, 1) for p in low), (1,) * dims, groups
+            stride, low, dilation = (1 + width % 2,) * dims, (width % 3,) * dims, (1 + width // 8 % 2,) * dims
+            x = rng.standard_normal((2, channels, *(2 * k for k in kernel[:-1]), width * stride[0])).astype(dtype)
+            how = stride, tuple((p, 1) for p in low), dilation, groups
             expected = BASE.conv(x, w, b, *how)
             gy = rng.standard_normal(expected.shape).astype(dtype)
             gw = BASE.conv_weight_grad(gy, x, w.shape, *how)
             for layout in (np.ascontiguousarray, last):
-                y, _, actual = passes(x, w, b, gy, stride, low, (1,) * dims, 2, layout, groups)
+                y, _, actual = passes(x, w, b, gy, stride, low, dilation, 2, layout, groups)
                 check(y, expected, dtype)
                 check(actual, gw, dtype)
             positive = empty_last(expected.shape, dtype)
-            direct.forward(x, w, b, positive, stride, low, (1,) * dims, groups, True, 3)
+            direct.forward(x, w, b, positive, stride, low, dilation, groups, True, 3)
             np.testing.assert_array_equal(positive, np.where(y <= 0, 0, y))
 
 

@@ -1,11 +1,12 @@
-"""ext/norm.pyx against plain NumPy in float64: at every level, for every tile shape, and what it refuses."""
+"""ext/norm.pyx and ext/local_response.pyx against plain NumPy in float64: at every level, for every tile shape, and
+what they refuse."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from nnx._ext import norm
+from nnx._ext import local_response, norm
 
 # float32: a few roundings of values near 1; sums are taken in double
 ATOL = {np.float32: 2e-6, np.float64: 1e-13}
@@ -286,13 +287,13 @@ def test_row_norm_backward(level, shape, dtype, rng):
 
 @each_dtype
 @pytest.mark.parametrize("beta", [0.75, 0.6])
-@pytest.mark.parametrize("window", [(0, 0), (2, 2), (1, 0), (0, 3), (norm.REACH, norm.REACH)])
+@pytest.mark.parametrize("window", [(0, 0), (2, 2), (1, 0), (0, 3), (local_response.REACH, local_response.REACH)])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2, 64), (5, 65), (300, 129)])
 def test_response(level, shape, window, beta, dtype, rng):
     below, above = window
     x, gy = rng.standard_normal((2, *shape)).astype(dtype)
     (y, a), (scale, c), (gx, d) = (guarded(shape, dtype) for _ in range(3))
-    norm.response(x, y, scale, below, above, 0.3, beta, 1.5, 1)
+    local_response.response(x, y, scale, below, above, 0.3, beta, 1.5, 1)
 
     def window_sum(v, below, above):
         padded = np.pad(v.astype(np.float64), ((0, 0), (below, above)))
@@ -301,7 +302,7 @@ def test_response(level, shape, window, beta, dtype, rng):
     exact = 1.5 + 0.3 * window_sum(x.astype(np.float64) ** 2, below, above)
     np.testing.assert_allclose(scale, exact, rtol=ATOL[dtype])
     np.testing.assert_allclose(y, x * exact**-beta, rtol=0, atol=ATOL[dtype])
-    norm.response_backward(gy, x, scale, gx, below, above, 0.4, beta, 1)
+    local_response.response_backward(gy, x, scale, gx, below, above, 0.4, beta, 1)
     inner = window_sum(gy * x * exact ** (-beta - 1), below, above)
     np.testing.assert_allclose(gx, gy * exact**-beta - 0.4 * x * inner, rtol=0, atol=ATOL[dtype] * 10)
     assert a() and c() and d()
@@ -387,11 +388,13 @@ def frozen(a):
          "row_norm_backward: expected period to divide 4, got 0"),
         (lambda: norm.row_norm_backward(X, X, None, None, *np.ones((2, 4)), W, None, 2, 1), ValueError,
          "row_norm_backward: expected gw with 6 elements"),
-        (lambda: norm.response(X, X, X, norm.REACH + 1, 0, 1, 1, 1, 1), ValueError,
+        (lambda: local_response.response(X, X, X, local_response.REACH + 1, 0, 1, 1, 1, 1), ValueError,
          "response: expected a window of at most 32 channels to either side, got 33 and 0"),
-        (lambda: norm.response(X, X, X, 0, -1, 1, 1, 1, 1), ValueError, "response: expected a window"),
-        (lambda: norm.response_backward(X, X, X, frozen(X), 1, 1, 1, 1, 1), ValueError, "expected gx to be writeable"),
-        (lambda: norm.response_backward(X, X, X[:1], X, 1, 1, 1, 1, 1), ValueError, "expected scale with 12 elements"),
+        (lambda: local_response.response(X, X, X, 0, -1, 1, 1, 1, 1), ValueError, "response: expected a window"),
+        (lambda: local_response.response_backward(X, X, X, frozen(X), 1, 1, 1, 1, 1), ValueError,
+         "response_backward: expected gx to be writeable"),
+        (lambda: local_response.response_backward(X, X, X[:1], X, 1, 1, 1, 1, 1), ValueError,
+         "response_backward: expected scale with 12 elements"),
     ],
 )  # fmt: skip
 def test_refused(call, error, message):

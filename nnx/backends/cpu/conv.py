@@ -507,8 +507,7 @@ def _matrix(w: np.ndarray) -> np.ndarray:
 
 def _images(rows: np.ndarray, shape: Sizes) -> np.ndarray:
     """A matrix with a row for each pixel as (N, C, spatial...), channels-last in memory."""
-    view = rows.reshape(shape[0], *shape[2:], shape[1])
-    return nchw(view)
+    return nchw(rows.reshape(shape[0], *shape[2:], shape[1]))
 
 
 def _takes(a: np.ndarray, b: np.ndarray) -> bool:

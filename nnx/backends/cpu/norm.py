@@ -1,4 +1,5 @@
-"""Normalisation by ext/norm.pyx: images channels-last in memory, rows one behind the other."""
+"""Normalisation by ext/norm.pyx and ext/local_response.pyx: images channels-last in memory, rows one behind the
+other."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nnx._ext import local_response as _local_response
 from nnx._ext import norm as _norm
 from nnx._ext.memory import empty_like
 from nnx.backends.base.norm import Gradients, NormOps
@@ -260,22 +262,22 @@ class NormKernels(NormOps):
     def local_response_norm(
         self, x: np.ndarray, size: int, alpha: float, beta: float, k: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        if not _takes_images(x) or size // 2 > _norm.REACH:
+        if not _takes_images(x) or size // 2 > _local_response.REACH:
             return super().local_response_norm(x, size, alpha, beta, k)
         y, scale = empty_channels_last(x.shape, x.dtype), empty_channels_last(x.shape, x.dtype)
         window = size // 2, (size - 1) // 2
         threads = threads_for(x.size, 8)
         image = nhwc(channels_last(x))
-        _norm.response(image, nhwc(y), nhwc(scale), *window, alpha / size, beta, k, threads)
+        _local_response.response(image, nhwc(y), nhwc(scale), *window, alpha / size, beta, k, threads)
         return y, scale
 
     def local_response_norm_backward(
         self, gy: np.ndarray, x: np.ndarray, scale: np.ndarray, size: int, alpha: float, beta: float
     ) -> np.ndarray:
-        if not _takes_images(x, gy, scale) or size // 2 > _norm.REACH:
+        if not _takes_images(x, gy, scale) or size // 2 > _local_response.REACH:
             return super().local_response_norm_backward(gy, x, scale, size, alpha, beta)
         gx = empty_channels_last(x.shape, x.dtype)
-        _norm.response_backward(
+        _local_response.response_backward(
             nhwc(channels_last(gy)),
             nhwc(channels_last(x)),
             nhwc(channels_last(scale)),

@@ -47,11 +47,11 @@ def test_channels_last_is_contiguous_the_other_way_round(shape):
 
 @pytest.mark.parametrize("shape", [(), (3,), (1,) * 6])
 def test_other_numbers_of_dimensions_are_no_images(shape):
-    message = f"channels-last: expected an array of 2 to 5 dimensions, got {len(shape)}"
+    message = f"expected an array of 2 to 5 dimensions, got {len(shape)}"
     for function in (nhwc, nchw, is_channels_last):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=f"^{function.__name__}: {message}"):
             function(np.zeros(shape))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^empty_channels_last: {message}"):
         empty_channels_last(shape, np.float32)
 
 
