@@ -163,39 +163,6 @@ def test_what_is_not_finite_stays_in_its_group(level, rng, each):
     assert group != other
 
 
-@pytest.mark.parametrize("each", [1, 4, 32])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_large_results_of_groups(level, rng, each, dtype):
-    """Results of more than 3 MB are stored past the caches: the same bits as those of the images one by one."""
-    size = (7, 32, 64, 60) if dtype == F else (7, 32, 32, 60)
-    x = last(rng.standard_normal(size).astype(dtype))
-    w = rng.standard_normal((32, each, 3, 3)).astype(dtype)
-    b = rng.standard_normal(32).astype(dtype)
-    y, parts = empty_last(x.shape, dtype), empty_last(x.shape, dtype)
-    how = (1, 1), (1, 1), (1, 1), 32 // each, True
-    direct.forward(x, w, b, y, *how, 2)
-    for i in range(len(x)):
-        direct.forward(x[i : i + 1], w, b, parts[i : i + 1], *how, 1)
-    np.testing.assert_array_equal(y, parts)
-    check(y[:1], np.maximum(BASE.conv(x[:1], w, b, (1, 1), ((1, 1), (1, 1)), (1, 1), 32 // each), 0), dtype)
-
-
-@pytest.mark.parametrize("stride", [1, 2, 3])
-def test_large_data_gradients_of_one_filter_per_channel(level, rng, stride):
-    """More than 6 MB are stored past the caches: the same bits as those of the images one by one."""
-    x_shape, w = (7, 32, 65, 121), rng.standard_normal((32, 1, 3, 5)).astype(F)
-    pairs = ((1, 1), (2, 2))
-    gy = last(rng.standard_normal((7, 32, (65 - 1) // stride + 1, (121 - 1) // stride + 1)).astype(F))
-    gx, parts = empty_last(x_shape, F), empty_last(x_shape, F)
-    how = (stride, stride), (1, 2), (1, 1), 32
-    direct_data.data_grad(gy, w, None, gx, *how, 2)
-    for i in range(7):
-        direct_data.data_grad(gy[i : i + 1], w, None, parts[i : i + 1], *how, 1)
-    np.testing.assert_array_equal(gx, parts)
-    expected = BASE.conv_data_grad(gy[:1], w, (1, *x_shape[1:]), (stride, stride), pairs, (1, 1), 32)
-    check(gx[:1], expected, F)
-
-
 def test_data_grad_of_volumes_is_done_elsewhere():
     gy, gx = empty_last((1, 6, 4, 4, 4), F), empty_last((1, 4, 4, 4, 4), F)
     with pytest.raises(ValueError, match="direct.data_grad: expected images of 1 or 2 dimensions, got 3"):

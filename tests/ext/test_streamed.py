@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cases._layouts import last
-from nnx._ext import direct, winograd
+from nnx._ext import direct, direct_data, winograd
 
 LARGE = 3 << 20  # bytes: STREAM_BYTES in nnx/_ext/memory.pxd
 
@@ -37,6 +37,47 @@ def test_direct(level, rng, filters, dtype):
             one = empty_last((1, filters, *size), dtype)
             direct.forward(x[i : i + 1], w, b, one, *how, relu, 1)
             assert np.array_equal(one[0], y[i])
+
+
+@pytest.mark.parametrize("each", [1, 2, 4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_groups(level, rng, each, dtype):
+    """Lanes that belong to several groups: one filter per channel, and a few channels with as many filters."""
+    images, size = 3, (37, 1 + LARGE // (2 * 37 * 32 * np.dtype(dtype).itemsize))
+    x = last(rng.standard_normal((images, 32, *size)).astype(dtype))
+    w, b = rng.standard_normal((32, each, 3, 3)).astype(dtype), rng.standard_normal(32).astype(dtype)
+    how = ((1, 1), (1, 1), (1, 1), 32 // each)
+    for relu in (False, True):
+        y = empty_last(x.shape, dtype)
+        assert y.nbytes > LARGE > y[0].nbytes
+        unaligned = empty_last(y.shape, dtype, behind=1)
+        direct.forward(x, w, b, y, *how, relu, 2)
+        direct.forward(x, w, b, unaligned, *how, relu, 3)
+        assert np.array_equal(y, unaligned)
+        for i in range(images):
+            one = empty_last((1, 32, *size), dtype)
+            direct.forward(x[i : i + 1], w, b, one, *how, relu, 1)
+            assert np.array_equal(one[0], y[i])
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_data_gradient_of_one_filter_per_channel(level, rng, stride):
+    """From twice the size on."""
+    images, size = 3, (37, 1 + LARGE // (37 * 32 * 4))
+    w = rng.standard_normal((32, 1, 3, 5)).astype(np.float32)
+    out = [(n - 1) // stride + 1 for n in size]
+    gy = last(rng.standard_normal((images, 32, *out)).astype(np.float32))
+    how = ((stride, stride), (1, 2), (1, 1), 32)
+    gx = empty_last((images, 32, *size), np.float32)
+    assert gx.nbytes > 2 * LARGE > gx[0].nbytes
+    unaligned = empty_last(gx.shape, np.float32, behind=1)
+    direct_data.data_grad(gy, w, None, gx, *how, 2)
+    direct_data.data_grad(gy, w, None, unaligned, *how, 3)
+    assert np.array_equal(gx, unaligned)
+    for i in range(images):
+        one = empty_last((1, 32, *size), np.float32)
+        direct_data.data_grad(gy[i : i + 1], w, None, one, *how, 1)
+        assert np.array_equal(one[0], gx[i])
 
 
 @pytest.mark.parametrize("filters", [16, 24, 48])
