@@ -31,6 +31,9 @@ cdef enum:
     TILE_STEP = 12      # a multiple of the micro-kernel's 12 and 6 rows
     TILE_ROWS = 48      # a multiple of that
     TILE_COLUMNS = 128  # a multiple of every panel's width
+    FEW_ROWS = 4        # ext/simd/gemm_few.h: FEW
+    DOTS = 64           # columns of a task there, where they are contiguous
+    SUMS = 512          # and where rows are
     FEW_TILES = 32      # with fewer, smaller ones: a thread that is late then costs less
     WORK_PER_THREAD = 300000  # multiplications that are worth a thread of their own: some 5 us
     READ_PER_THREAD = 65536   # numbers that are worth a thread where each is used once
@@ -263,8 +266,8 @@ cpdef multiply(cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias, bint relu=False):
     shape[0] = cnp.PyArray_DIM(a, 0)
     shape[1] = cnp.PyArray_DIM(b, 1)
     cdef double work = <double> shape[0] * shape[1] * cnp.PyArray_DIM(a, 1), share = WORK_PER_THREAD
-    if shape[0] <= 2 or shape[1] <= 2:
-        share = READ_PER_THREAD  # every number of the other operand is used once or twice: reading it takes the time
+    if shape[0] <= FEW_ROWS or shape[1] <= FEW_ROWS:
+        share = READ_PER_THREAD * min(shape[0], shape[1])  # reading the other operand takes the time
     if work < share * threads:
         threads = max(<int> (work / share), 1)
     cdef cnp.ndarray c = empty_array(2, shape, kind)
@@ -278,10 +281,10 @@ cdef int _product(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bia
     cdef bint blas = _fits_blas(&A) and _fits_blas(&B) and _fits_blas(&C) and A.columns > 0
     if method == KERNEL or (method == AUTO and not small):
         blas = False  # beyond one BLAS call our kernels win at every level: see benchmarks/NOTES.md
-    if A.rows <= 2 and not small and method == AUTO and A.columns > 0:
+    if method == AUTO and A.rows <= FEW_ROWS:
         if _few_rows[real](A, B, C, column_bias, row_bias, relu, num_threads):
             return 0
-    if B.columns <= 2 and not small and method == AUTO and A.columns > 0:
+    if method == AUTO and B.columns <= FEW_ROWS:
         if _few_rows[real](_transposed(B), _transposed(A), _transposed(C), row_bias, column_bias, relu,
                            num_threads):
             return 0
@@ -411,38 +414,43 @@ cdef int _kernel_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *ro
 
 cdef bint _few_rows(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, bint relu,
                     int num_threads) except? 1:
-    """C for one or two rows of A, reading B once per row without packing; False where the layout does not allow it."""
+    """C for at most FEW_ROWS rows of A, reading B once without packing; False where the layout does not allow it."""
     cdef const nnx_gemm *kernels = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t K = A.columns, N = B.columns, block, blocks, t, m, n, count
-    cdef bint dots = B.rs == 1
-    if row_bias != NULL or A.cs != 1 or not (dots or C.cs == 1):
+    cdef bint dots = B.rs == 1 and A.cs == 1
+    cdef const real *a = <real *> A.data
+    cdef const real *b = <real *> B.data
+    cdef const real *bias = row_bias if row_bias != NULL else column_bias
+    cdef const real *part
+    cdef Py_ssize_t bias_row = 1 if row_bias != NULL else 0, bias_column = 1 - bias_row
+    cdef real *c = <real *> C.data
+    if not dots and (B.cs != 1 or C.cs != 1):
         return False
-    block = 64 if dots else 512
+    block = DOTS if dots else SUMS
     blocks = (N + block - 1) // block
-    for t in prange(blocks * A.rows, nogil=True, num_threads=num_threads, schedule="static"):
-        m = t // blocks
-        n = t % blocks * block
+    if blocks == 1:
+        num_threads = 1
+    for t in prange(blocks, nogil=True, num_threads=num_threads, schedule="static"):
+        n = t * block
         count = min(block, N - n)
-        if real is float:
-            if dots:
-                kernels.row_dots_f32(count, K, <float *> B.data + n * B.cs, B.cs, <float *> A.data + m * A.rs,
-                                     column_bias + n if column_bias != NULL else NULL,
-                                     <float *> C.data + m * C.rs + n * C.cs, C.cs)
+        part = bias + n * bias_column if bias != NULL else NULL
+        if dots:
+            if real is float:
+                kernels.few_dots_f32(A.rows, count, K, a, A.rs, b + n * B.cs, B.cs, part, bias_row, bias_column,
+                                     c + n * C.cs, C.rs, C.cs)
             else:
-                kernels.row_sums_f32(count, K, <float *> A.data + m * A.rs, 1, <float *> B.data + n, B.rs,
-                                     column_bias + n if column_bias != NULL else NULL,
-                                     <float *> C.data + m * C.rs + n)
+                kernels.few_dots_f64(A.rows, count, K, a, A.rs, b + n * B.cs, B.cs, part, bias_row, bias_column,
+                                     c + n * C.cs, C.rs, C.cs)
         else:
-            if dots:
-                kernels.row_dots_f64(count, K, <double *> B.data + n * B.cs, B.cs, <double *> A.data + m * A.rs,
-                                     column_bias + n if column_bias != NULL else NULL,
-                                     <double *> C.data + m * C.rs + n * C.cs, C.cs)
+            if real is float:
+                kernels.few_sums_f32(A.rows, count, K, a, A.rs, A.cs, b + n, B.rs, part, bias_row, bias_column,
+                                     c + n, C.rs)
             else:
-                kernels.row_sums_f64(count, K, <double *> A.data + m * A.rs, 1, <double *> B.data + n, B.rs,
-                                     column_bias + n if column_bias != NULL else NULL,
-                                     <double *> C.data + m * C.rs + n)
+                kernels.few_sums_f64(A.rows, count, K, a, A.rs, A.cs, b + n, B.rs, part, bias_row, bias_column,
+                                     c + n, C.rs)
         if relu:
-            _positive_part[real](<real *> C.data + m * C.rs + n * C.cs, count, C.cs)
+            for m in range(A.rows):
+                _positive_part[real](c + m * C.rs + n * C.cs, count, C.cs)
     return True
 
 

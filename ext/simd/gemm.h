@@ -306,41 +306,7 @@ static void NAME(column_sums)(ptrdiff_t rows, ptrdiff_t columns, const REAL *RES
             sums[c] += a[c];
 }
 
-/* y[r] = x . W[r] + bias[r] for rows W[r] = W + r * ldw of K contiguous numbers: a product with one row, read once. */
-static void NAME(row_dots)(ptrdiff_t rows, ptrdiff_t K, const REAL *W, ptrdiff_t ldw, const REAL *x, const REAL *bias,
-                           REAL *y, ptrdiff_t csy)
-{
-    const ptrdiff_t body = K - K % PANEL;
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        const REAL *w = W + r * ldw;
-        NAME(vec) s0 = {0}, s1 = {0};
-        for (ptrdiff_t k = 0; k < body; k += PANEL) {
-            s0 += LOAD(w + k) * LOAD(x + k);
-            s1 += LOAD(w + k + VLEN) * LOAD(x + k + VLEN);
-        }
-        REAL lanes[VLEN], total = 0;
-        s0 += s1;
-        STORE(lanes, s0);
-        for (int j = 0; j < VLEN; j++)
-            total += lanes[j];
-        for (ptrdiff_t k = body; k < K; k++)
-            total += w[k] * x[k];
-        y[r * csy] = total + (bias ? bias[r] : 0);
-    }
-}
-
-/* y[n] = sum_k x[k * incx] B[k * ldb + n] + bias[n] for contiguous rows of B: the other product with one row. */
-static void NAME(row_sums)(ptrdiff_t N, ptrdiff_t K, const REAL *x, ptrdiff_t incx, const REAL *B, ptrdiff_t ldb,
-                           const REAL *bias, REAL *RESTRICT y)
-{
-    for (ptrdiff_t n = 0; n < N; n++)
-        y[n] = bias ? bias[n] : 0;
-    for (ptrdiff_t k = 0; k < K; k++) {
-        const REAL a = x[k * incx], *b = B + k * ldb;
-        for (ptrdiff_t n = 0; n < N; n++)
-            y[n] += a * b[n];
-    }
-}
+#include "gemm_few.h"
 
 #undef PANEL
 #undef ROWS

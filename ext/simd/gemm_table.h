@@ -7,8 +7,10 @@
                    const REAL *column_bias, const REAL *row_bias, int relu)) \
     X(void, positive_part, (REAL *y, ptrdiff_t n)) \
     X(void, column_sums, (ptrdiff_t rows, ptrdiff_t columns, const REAL *a, REAL *sums)) \
-    X(void, row_dots, (ptrdiff_t rows, ptrdiff_t K, const REAL *W, ptrdiff_t ldw, const REAL *x, const REAL *bias, \
-                       REAL *y, ptrdiff_t csy)) \
-    X(void, row_sums, (ptrdiff_t N, ptrdiff_t K, const REAL *x, ptrdiff_t incx, const REAL *B, ptrdiff_t ldb, \
-                       const REAL *bias, REAL *y)) \
+    X(void, few_dots, (int rows, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptrdiff_t lda, const REAL *W, ptrdiff_t ldw, \
+                       const REAL *bias, ptrdiff_t bias_row, ptrdiff_t bias_column, REAL *C, ptrdiff_t rsc, \
+                       ptrdiff_t csc)) \
+    X(void, few_sums, (int rows, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptrdiff_t rsa, ptrdiff_t csa, const REAL *B, \
+                       ptrdiff_t ldb, const REAL *bias, ptrdiff_t bias_row, ptrdiff_t bias_column, REAL *C, \
+                       ptrdiff_t rsc)) \
     X(void, transpose, (ptrdiff_t rows, ptrdiff_t columns, const REAL *from, ptrdiff_t ld, REAL *to, ptrdiff_t ldt))

@@ -21,14 +21,18 @@ cdef extern from "table.h" nogil:
         void (*positive_part_f64)(double *y, Py_ssize_t n) noexcept nogil
         void (*column_sums_f32)(Py_ssize_t rows, Py_ssize_t columns, const float *a, float *sums) noexcept nogil
         void (*column_sums_f64)(Py_ssize_t rows, Py_ssize_t columns, const double *a, double *sums) noexcept nogil
-        void (*row_dots_f32)(Py_ssize_t rows, Py_ssize_t K, const float *W, Py_ssize_t ldw, const float *x,
-                             const float *bias, float *y, Py_ssize_t csy) noexcept nogil
-        void (*row_dots_f64)(Py_ssize_t rows, Py_ssize_t K, const double *W, Py_ssize_t ldw, const double *x,
-                             const double *bias, double *y, Py_ssize_t csy) noexcept nogil
-        void (*row_sums_f32)(Py_ssize_t N, Py_ssize_t K, const float *x, Py_ssize_t incx, const float *B,
-                             Py_ssize_t ldb, const float *bias, float *y) noexcept nogil
-        void (*row_sums_f64)(Py_ssize_t N, Py_ssize_t K, const double *x, Py_ssize_t incx, const double *B,
-                             Py_ssize_t ldb, const double *bias, double *y) noexcept nogil
+        void (*few_dots_f32)(int rows, Py_ssize_t N, Py_ssize_t K, const float *A, Py_ssize_t lda, const float *W,
+                             Py_ssize_t ldw, const float *bias, Py_ssize_t bias_row, Py_ssize_t bias_column, float *C,
+                             Py_ssize_t rsc, Py_ssize_t csc) noexcept nogil
+        void (*few_dots_f64)(int rows, Py_ssize_t N, Py_ssize_t K, const double *A, Py_ssize_t lda, const double *W,
+                             Py_ssize_t ldw, const double *bias, Py_ssize_t bias_row, Py_ssize_t bias_column, double *C,
+                             Py_ssize_t rsc, Py_ssize_t csc) noexcept nogil
+        void (*few_sums_f32)(int rows, Py_ssize_t N, Py_ssize_t K, const float *A, Py_ssize_t rsa, Py_ssize_t csa,
+                             const float *B, Py_ssize_t ldb, const float *bias, Py_ssize_t bias_row,
+                             Py_ssize_t bias_column, float *C, Py_ssize_t rsc) noexcept nogil
+        void (*few_sums_f64)(int rows, Py_ssize_t N, Py_ssize_t K, const double *A, Py_ssize_t rsa, Py_ssize_t csa,
+                             const double *B, Py_ssize_t ldb, const double *bias, Py_ssize_t bias_row,
+                             Py_ssize_t bias_column, double *C, Py_ssize_t rsc) noexcept nogil
         void (*transpose_f32)(Py_ssize_t rows, Py_ssize_t columns, const float *source, Py_ssize_t ld, float *to,
                               Py_ssize_t ldt) noexcept nogil
         void (*transpose_f64)(Py_ssize_t rows, Py_ssize_t columns, const double *source, Py_ssize_t ld, double *to,

@@ -62,6 +62,53 @@ def test_product(level, rng, shape, dtype, method):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("few", [1, 2, 3, 4, 5])
+def test_few_rows_and_few_columns(level, rng, dtype, few):
+    """In every layout, with every tail, of whole numbers: sums are exact. Five rows take the other paths."""
+    for k in (0, 1, 3, 8, 15, 16, 17, 41):
+        for n in (1, 2, 3, 4, 5, 16, 19, 67, 130, 515):
+            for turned in (False, True):
+                shape = (n, k, few) if turned else (few, k, n)
+                for layout in range(8):
+                    a, b, c = (
+                        matrix(rng, rows, columns, layout & bit, dtype)
+                        for rows, columns, bit in (
+                            (shape[0], k, 1),
+                            (k, shape[2], 2),
+                            (shape[0], shape[2], 4),
+                        )
+                    )
+                    bias = rng.integers(-4, 5, shape[2]).astype(dtype) if layout % 3 else None
+                    a[...] = rng.integers(-4, 5, a.shape)
+                    b[...] = rng.integers(-4, 5, b.shape)
+                    c[...] = np.nan
+                    gemm.product(a, b, c, bias, 2, "auto", layout % 2 == 0)
+                    expected = a.astype(np.float64) @ b.astype(np.float64) + (0 if bias is None else bias)
+                    assert np.array_equal(c, np.maximum(expected, 0) if layout % 2 == 0 else expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("columns", [7, 16, 40])
+def test_few_rows_touch_nothing_beside_them(level, rng, dtype, columns):
+    """Numbers around the operands are NaN: one that was read would show. Those around the result stay."""
+    for rows in (1, 2, 3, 4):
+        for layout in range(4):
+            a, b, c = np.full((6, 60), np.nan, dtype), np.full((60, 60), np.nan, dtype), np.full((6, 60), 7, dtype)
+            part = a[1 : 1 + rows, 3:36]
+            part[...] = 1
+            inner = b[2:35, 5 : 5 + columns] if layout & 1 else b[5 : 5 + columns, 2:35].T
+            inner[...] = 2
+            out = c[1 : 1 + rows, 4 : 4 + columns]
+            if layout & 2:
+                gemm.product(inner.T, part.T, out.T, None, 2)
+            else:
+                gemm.product(part, inner, out, None, 2)
+            assert (out == 66).all()
+            out[...] = 7
+            assert (c == 7).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_slices_and_reversed_rows(level, rng, dtype):
     """Leading dimensions larger than the rows, and rows in reverse, are read in place."""
     big = rng.standard_normal((300, 400)).astype(dtype)
@@ -83,7 +130,7 @@ def test_nothing_beside_the_result_is_written(level, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(300, 200, 500), (1, 900, 900), (129, 65, 2000)], ids=_ids)
+@pytest.mark.parametrize("shape", [(300, 200, 500), (1, 900, 900), (3, 900, 90), (129, 65, 2000)], ids=_ids)
 def test_the_number_of_threads_does_not_change_the_bits(level, rng, shape, dtype):
     m, n, k = shape
     a, b = matrix(rng, m, k, 0, dtype), matrix(rng, k, n, 1, dtype)
@@ -193,15 +240,17 @@ import sys
 import numpy as np
 from nnx._ext import gemm
 assert "scipy" not in sys.modules
-c = np.empty((4, 4))
-gemm.product(np.ones((4, 3)), np.ones((3, 4)), c, None, 1)
+few, c = np.empty((4, 5)), np.empty((5, 5))
+gemm.product(np.ones((4, 3)), np.ones((3, 5)), few, None, 1)
+assert (few == 3).all() and "scipy" not in sys.modules, "few rows need no BLAS"
+gemm.product(np.ones((5, 3)), np.ones((3, 5)), c, None, 1)
 assert (c == 3).all()
 assert "scipy.linalg" not in sys.modules, "the rest of scipy.linalg was loaded"
 import scipy.linalg
 import scipy.linalg.cython_blas
 assert np.allclose(scipy.linalg.inv(2 * np.eye(3)), np.eye(3) / 2)
 assert np.allclose(scipy.linalg.blas.dgemm(1.0, np.ones((2, 2)), np.ones((2, 2))), 2)
-gemm.product(np.ones((4, 3)), np.ones((3, 4)), c, None, 1)
+gemm.product(np.ones((5, 3)), np.ones((3, 5)), c, None, 1)
 assert gemm.blas_info()["bound"]
 """
 
