@@ -416,9 +416,10 @@ cdef bint _few_rows(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_b
                     int num_threads) except? 1:
     """C for at most FEW_ROWS rows of A, reading B once without packing; False where the layout does not allow it."""
     cdef const nnx_gemm *kernels = <const nnx_gemm *> table().gemm
-    cdef Py_ssize_t K = A.columns, N = B.columns, block, blocks, t, m, n, count
-    cdef bint dots = B.rs == 1 and A.cs == 1
+    cdef Py_ssize_t K = A.columns, N = B.columns, block, blocks, t, m, n, k, count
+    cdef bint dots = B.rs == 1
     cdef const real *a = <real *> A.data
+    cdef real *rows = NULL
     cdef const real *b = <real *> B.data
     cdef const real *bias = row_bias if row_bias != NULL else column_bias
     cdef const real *part
@@ -426,6 +427,12 @@ cdef bint _few_rows(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_b
     cdef real *c = <real *> C.data
     if not dots and (B.cs != 1 or C.cs != 1):
         return False
+    if dots and A.cs != 1:
+        rows = <real *> take_workspace(max(A.rows * K, 1) * sizeof(real))
+        for m in range(A.rows):
+            for k in range(K):
+                rows[m * K + k] = a[m * A.rs + k * A.cs]
+        a, A.rs = rows, K
     block = DOTS if dots else SUMS
     blocks = (N + block - 1) // block
     if blocks == 1:
@@ -451,6 +458,7 @@ cdef bint _few_rows(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_b
         if relu:
             for m in range(A.rows):
                 _positive_part[real](c + m * C.rs + n * C.cs, count, C.cs)
+    give_workspace(rows)
     return True
 
 
