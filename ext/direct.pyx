@@ -2,7 +2,8 @@
 
 An image, or a band of its rows, is copied once with the zeros of its padding around it (an unpadded channels-last image
 is read in place); of a volume, the bands of all planes that one plane of the result reads. The kernels of
-ext/simd/direct.h walk over it; no column matrix is built. The data gradient, in direct_data.pyx, goes the other way.
+ext/simd/direct.h walk over it; no column matrix is built. The data gradient, in direct_data.pyx, goes the other way;
+the weight gradient is in direct_weight.pyx.
 
 A unit of work is a band of one image, or of one plane of a volume; its size depends on the shapes alone, sums over
 bands have a fixed order, and no two tasks write the same number, so that the bits do not depend on the number of
@@ -29,8 +30,6 @@ cnp.import_array()
 cdef enum:
     BAND_BYTES = 65536     # of a padded band, about: it stays in the second-level cache, beside the band of the result
     POOLED_BYTES = 131072  # of a band whose maxima are all that is kept, about
-    CHUNKS = 16            # partial weight gradients, at most
-    SUM_BLOCK = 1024       # numbers of a partial gradient that one task adds up
     LARGEST = 1 << 24      # stride, padding, dilation
 
 
@@ -113,12 +112,12 @@ cdef inline Py_ssize_t _plane_size(const Plan *p) noexcept nogil:
     return ((p.band - 1) * p.stride[1] + p.reach[1]) * p.width * p.C
 
 
-cdef inline Py_ssize_t _padded_size(const Plan *p) noexcept nogil:
+cdef Py_ssize_t padded_size(const Plan *p) noexcept nogil:
     """Numbers of a padded band."""
     return p.taps[0] * _plane_size(p)
 
 
-cdef inline Py_ssize_t _target(const Plan *p, const Image *y, Py_ssize_t unit) noexcept nogil:
+cdef Py_ssize_t target_of(const Plan *p, const Image *y, Py_ssize_t unit) noexcept nogil:
     """Where in y a unit's band begins."""
     return (
         unit // p.bands // p.out[0] * y.image + unit // p.bands % p.out[0] * y.stride[0]
@@ -126,7 +125,7 @@ cdef inline Py_ssize_t _target(const Plan *p, const Image *y, Py_ssize_t unit) n
     )
 
 
-cdef nnx_taps _taps(Plan *p, const Image *x, Py_ssize_t unit) noexcept nogil:
+cdef nnx_taps taps_of(Plan *p, const Image *x, Py_ssize_t unit) noexcept nogil:
     cdef nnx_taps t
     cdef Py_ssize_t first = unit % p.bands * p.band
     t.rows = min(p.band, p.out[1] - first)
@@ -150,7 +149,7 @@ cdef nnx_taps _taps(Plan *p, const Image *x, Py_ssize_t unit) noexcept nogil:
     return t
 
 
-cdef const real *_read_band(const Plan *p, const Image *x, Py_ssize_t unit, real *buffer) noexcept nogil:
+cdef const real *read_band(const Plan *p, const Image *x, Py_ssize_t unit, real *buffer) noexcept nogil:
     """The source of a band: a place in x, or a copy with the zeros around it in `buffer`."""
     cdef Py_ssize_t first = unit % p.bands * p.band, rows = min(p.band, p.out[1] - first)
     cdef Py_ssize_t top = first * p.stride[1] - p.low[1], height = (rows - 1) * p.stride[1] + p.reach[1]
@@ -240,7 +239,7 @@ def forward_pooled(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, cnp
         _forward[double](&p, X, W, Y, <double *> b_data, True, number, num_threads)
 
 
-cdef bint _depthwise(const Plan *p, const Image *Y, Py_ssize_t lanes, Py_ssize_t most) noexcept nogil:
+cdef bint is_depthwise(const Plan *p, const Image *Y, Py_ssize_t lanes, Py_ssize_t most) noexcept nogil:
     """Whether lanes belong to several groups: one filter for each channel and at least a vector of them, or as many
     filters as channels in each group, 2, 4 or 8 up to `most`, and whole vectors of them."""
     if p.groups == 1 or Y.channels != p.C:
@@ -260,11 +259,11 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
     cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
     cdef Py_ssize_t F = Y.channels // p.groups, K = p.runs * p.length
     cdef Py_ssize_t group_size = (F + panel - 1) // panel * panel * K, units = Y.images * p.out[0] * p.bands, unit, g
-    cdef Py_ssize_t line = p.out[2] * Y.channels + panel, input = line + (_padded_size(p) if p.padded else 0) + 16
+    cdef Py_ssize_t line = p.out[2] * Y.channels + panel, input = line + (padded_size(p) if p.padded else 0) + 16
     cdef Py_ssize_t scratch = input + (p.band * p.out[2] * Y.channels + panel if index != NULL else 0)
     cdef Py_ssize_t at
     cdef Py_ssize_t most = kernels.direct_grouped_most_f32() if real is float else kernels.direct_grouped_most_f64()
-    cdef bint depthwise = _depthwise(p, &Y, panel // 2, most)
+    cdef bint depthwise = is_depthwise(p, &Y, panel // 2, most)
     cdef bint stream = is_streamed(Y.data, Y.images * Y.image, Y.channels, sizeof(real)) and index == NULL and (
         p.groups == 1 or depthwise)
     cdef real *packed = NULL
@@ -289,10 +288,10 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
                 unit = next_of(&shares, thread)
                 while unit >= 0:
                     mine = buffer + thread * scratch
-                    source = _read_band[real](p, &X, unit, mine + line)
-                    taps = _taps(p, &X, unit)
+                    source = read_band[real](p, &X, unit, mine + line)
+                    taps = taps_of(p, &X, unit)
                     taps.stream = stream
-                    out = <real *> Y.data + _target(p, &Y, unit) if index == NULL else mine + input
+                    out = <real *> Y.data + target_of(p, &Y, unit) if index == NULL else mine + input
                     if depthwise:
                         if real is float:
                             kernels.direct_depthwise_f32(&taps, source, p.C, packed, bias, relu, out, p.C)
@@ -320,10 +319,12 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
 cdef void pack_depthwise(const Plan *p, const Image *W, real *packed) noexcept nogil:
     """packed[tap][channel of the group][filter]"""
     cdef Py_ssize_t t, e, f
+    cdef const real *w
     for t in range(p.runs):
         for e in range(p.inside):
+            w = <real *> W.data + _tap(p, W, t) + e * W.channel
             for f in range(p.C):
-                packed[f] = (<real *> W.data)[f * W.image + e * W.channel + _tap(p, W, t)]
+                packed[f] = w[f * W.image]
             packed += p.C
 
 
@@ -338,126 +339,18 @@ cdef inline Py_ssize_t _tap(const Plan *p, const Image *W, Py_ssize_t number) no
 cdef void _pack(const Plan *p, const Image *W, Py_ssize_t first, Py_ssize_t F, Py_ssize_t panel,
                 real *packed) noexcept nogil:
     """packed[panel][(tap, channel)][filter of the panel] of F filters, zeros behind the last one."""
-    cdef Py_ssize_t f, t, c, j
+    cdef Py_ssize_t f = 0, t, c, j, width
+    cdef const real *tap
     cdef const real *w
-    f = 0
     while f < F:
+        width = min(panel, F - f)
         for t in range(p.taps[0] * p.taps[1] * p.taps[2]):
+            tap = <real *> W.data + (first + f) * W.image + _tap(p, W, t)
             for c in range(p.inside):
-                w = <real *> W.data + first * W.image + _tap(p, W, t) + c * W.channel
-                for j in range(panel):
-                    packed[j] = w[(f + j) * W.image] if f + j < F else 0
+                w = tap + c * W.channel
+                for j in range(width):
+                    packed[j] = w[j * W.image]
+                for j in range(width, panel):
+                    packed[j] = 0
                 packed += panel
         f += panel
-
-
-# -- weight gradient --------------------------------------------------------------------------------
-
-def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple stride, tuple padding, tuple dilation,
-                Py_ssize_t groups, int num_threads):
-    """gw = the gradient of forward() with respect to w.
-
-    gy (N, F, axes) channels-last, x (N, C, axes) of any strides, gw (F, C / groups, taps) of any strides.
-    """
-    cdef Image X, W, Y
-    cdef Plan p
-    cdef int kind = real_type(gw, "direct.weight_grad", "gw")
-    check_threads(num_threads, "direct.weight_grad")
-    check_writeable(gw, "direct.weight_grad", "gw")
-    read_image(x, kind, False, "direct.weight_grad", "x", &X)
-    read_image(gw, kind, False, "direct.weight_grad", "gw", &W)
-    read_image(gy, kind, True, "direct.weight_grad", "gy", &Y)
-    read_plan(&X, &W, &Y, stride, padding, dilation, groups, "direct.weight_grad", &p)
-    if cnp.PyArray_SIZE(gw) == 0:
-        return
-    if kind == cnp.NPY_FLOAT:
-        _weight_grad[float](<float *> W.data, &p, X, W, Y, num_threads)
-    else:
-        _weight_grad[double](<double *> W.data, &p, X, W, Y, num_threads)
-
-
-cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_threads) except -1:
-    """Each of a fixed number of chunks sums its bands; the chunks' sums are added in order."""
-    cdef Shares shares
-    cdef int thread
-    cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
-    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
-    cdef Py_ssize_t lanes = (gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()) // 2
-    cdef Py_ssize_t most = kernels.direct_grouped_most_f32() if real is float else kernels.direct_grouped_most_f64()
-    cdef bint depthwise = _depthwise(p, &Y, lanes, most)
-    cdef Py_ssize_t F = p.C if depthwise else Y.channels // p.groups, ld = (F + lanes - 1) // lanes * lanes
-    cdef Py_ssize_t K = p.runs * p.length, groups = 1 if depthwise else p.groups, size = groups * K * ld
-    cdef Py_ssize_t units = Y.images * p.out[0] * p.bands if Y.size[1] * Y.size[2] > 0 else 0
-    cdef Py_ssize_t chunks = max(min(units, CHUNKS), 1), chunk, unit, g, f, k, at, place
-    # Whole vectors are read: behind the last filter there must be something to read. Where lanes belong to several
-    # groups, a band is gone through once for each vector of channels: it is copied to be in the cache.
-    cdef bint tail = ld > 2 * lanes if depthwise else ld != F
-    cdef Py_ssize_t copy = p.band * p.out[2] * Y.channels + lanes if tail else 0
-    cdef Py_ssize_t scratch = (copy + 15) // 16 * 16 + (_padded_size(p) if p.padded else 0) + 16
-    cdef real *partial = NULL
-    cdef real *buffer = NULL
-    cdef real *mine
-    cdef real *sums
-    cdef const real *source
-    cdef const real *gy
-    cdef nnx_taps taps
-    if chunks < num_threads:
-        num_threads = chunks
-    try:
-        partial = <real *> take_workspace(max(chunks * size, 1) * sizeof(real))
-        buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
-        with nogil:
-            share_out(&shares, chunks, num_threads)
-            for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
-                chunk = next_of(&shares, thread)
-                while chunk >= 0:
-                    mine = buffer + thread * scratch
-                    sums = partial + chunk * size
-                    memset(sums, 0, size * sizeof(real))
-                    if tail:
-                        memset(mine, 0, copy * sizeof(real))
-                    for unit in range(units * chunk // chunks, units * (chunk + 1) // chunks):
-                        source = _read_band[real](p, &X, unit, mine + (copy + 15) // 16 * 16)
-                        taps = _taps(p, &X, unit)
-                        gy = <real *> Y.data + _target(p, &Y, unit)
-                        if tail:
-                            memcpy(mine, gy, taps.rows * taps.columns * Y.channels * sizeof(real))
-                            gy = mine
-                        if depthwise:
-                            if real is float:
-                                kernels.direct_depthwise_weight_f32(&taps, source, F, gy, sums)
-                            else:
-                                kernels.direct_depthwise_weight_f64(&taps, source, F, gy, sums)
-                            continue
-                        for g in range(groups):
-                            if real is float:
-                                kernels.direct_weight_f32(&taps, source + g * p.inside, F, gy + g * F, Y.channels,
-                                                          sums + g * K * ld, ld)
-                            else:
-                                kernels.direct_weight_f64(&taps, source + g * p.inside, F, gy + g * F, Y.channels,
-                                                          sums + g * K * ld, ld)
-                    chunk = next_of(&shares, thread)
-            for g in prange((size + SUM_BLOCK - 1) // SUM_BLOCK, num_threads=num_threads, schedule="static"):
-                _add_chunks[real](partial, size, chunks, g * SUM_BLOCK, min((g + 1) * SUM_BLOCK, size))
-            for f in prange(groups * F, num_threads=num_threads, schedule="static"):
-                place = f % F
-                if depthwise and place >= F // lanes * lanes:
-                    place = ld - F + place  # the last vector of channels begins earlier
-                for k in range(K):
-                    at = k % p.inside * W.channel + _tap(p, &W, k // p.inside)
-                    gw[f * W.image + at] = partial[(f // F * K + k) * ld + place]
-    finally:
-        give_workspace(buffer)
-        give_workspace(partial)
-    return 0
-
-
-cdef void _add_chunks(real *partial, Py_ssize_t size, Py_ssize_t chunks, Py_ssize_t start,
-                      Py_ssize_t stop) noexcept nogil:
-    """Add numbers start ... stop - 1 of all chunks to those of the first, chunk after chunk, as they lie in memory."""
-    cdef Py_ssize_t chunk, i
-    cdef const real *other
-    for chunk in range(1, chunks):
-        other = partial + chunk * size
-        for i in range(start, stop):
-            partial[i] += other[i]

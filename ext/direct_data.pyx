@@ -245,7 +245,7 @@ cdef inline Py_ssize_t _rows_before(Py_ssize_t runs, Py_ssize_t s, Py_ssize_t ph
 
 cdef void _pack_rows(const Plan *p, const Image *W, Py_ssize_t F, Py_ssize_t panel, real *packed) noexcept nogil:
     """packed[phase][panel][row of the filter][filter][number of the row], zeros behind the last number."""
-    cdef Py_ssize_t phase, s = p.stride[1], at, i, f, place
+    cdef Py_ssize_t phase, s = p.stride[1], at, i, f, place, c, k
     cdef const real *w
     for phase in range(min(s, p.taps[1])):
         at = 0
@@ -254,10 +254,14 @@ cdef void _pack_rows(const Plan *p, const Image *W, Py_ssize_t F, Py_ssize_t pan
             while i < p.taps[1]:
                 for f in range(F):
                     w = <real *> W.data + f * W.image + i * W.stride[1]
-                    for place in range(at, at + panel):
-                        packed[place - at] = (
-                            w[place % p.C * W.channel + place // p.C * W.stride[2]] if place < p.length else 0
-                        )
+                    c = at % p.C
+                    k = at // p.C
+                    for place in range(panel):
+                        packed[place] = w[c * W.channel + k * W.stride[2]] if at + place < p.length else 0
+                        c += 1
+                        if c == p.C:
+                            c = 0
+                            k += 1
                     packed += panel
                 i += s
             at += panel

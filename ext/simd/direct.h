@@ -180,30 +180,37 @@ static void NAME(direct_forward)(const struct nnx_taps *d, const REAL *x, ptrdif
         STREAMED();
 }
 
-/* sum[n][0..vectors) += sum over pixels of x[pixel + n] gy[pixel]: `count` numbers of a run, a constant. */
-INLINE void NAME(products)(const int count, const int vectors, const struct nnx_taps *d, const REAL *x,
-                                  ptrdiff_t F, const REAL *gy, REAL *out, ptrdiff_t ld)
+/* Where a side of a product's numbers begin, and how far apart those of two pixels and of two rows are. */
+struct NAME(side) {
+    const REAL *at;
+    ptrdiff_t step, row;
+};
+
+/* out[n][0..vectors) += sum over pixels of one[n] many[0..vectors), or with `fresh` = that; `count`, `vectors` are constants. */
+INLINE void NAME(products)(const int count, const int vectors, ptrdiff_t rows, ptrdiff_t columns, struct NAME(side) one,
+                           struct NAME(side) many, int fresh, REAL *out, ptrdiff_t ld)
 {
-    const ptrdiff_t step = d->pixel_step, columns = d->columns;
     NAME(vec) sum[ROWS][2];
     UNROLL(12)
     for (int n = 0; n < count; n++) {
-        sum[n][0] = LOAD(out + n * ld);
-        if (vectors == 2)
-            sum[n][1] = LOAD(out + n * ld + VLEN);
-    }
-    for (ptrdiff_t i = 0; i < d->rows; i++) {
-        const REAL *from = x + i * d->row_step;
-        for (ptrdiff_t j = 0; j < columns; j++, from += step, gy += F) {
-            NAME(vec) g0 = LOAD(gy), g1 = g0;
+        sum[n][0] = sum[n][1] = (NAME(vec)){0};
+        if (!fresh) {
+            sum[n][0] = LOAD(out + n * ld);
             if (vectors == 2)
-                g1 = LOAD(gy + VLEN);
+                sum[n][1] = LOAD(out + n * ld + VLEN);
+        }
+    }
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        const REAL *a = one.at + i * one.row, *b = many.at + i * many.row;
+        for (ptrdiff_t j = 0; j < columns; j++, a += one.step, b += many.step) {
+            NAME(vec) b0 = LOAD(b), b1 = b0;
+            if (vectors == 2)
+                b1 = LOAD(b + VLEN);
             UNROLL(12)
             for (int n = 0; n < count; n++) {
-                const REAL a = from[n];
-                sum[n][0] += a * g0;
+                sum[n][0] += a[n] * b0;
                 if (vectors == 2)
-                    sum[n][1] += a * g1;
+                    sum[n][1] += a[n] * b1;
             }
         }
     }
@@ -215,13 +222,14 @@ INLINE void NAME(products)(const int count, const int vectors, const struct nnx_
     }
 }
 
+#define PRODUCTS_ARGUMENTS \
+    ptrdiff_t rows, ptrdiff_t columns, struct NAME(side) one, struct NAME(side) many, int fresh, REAL *out, ptrdiff_t ld
 #define PRODUCTS_CASE(n, vectors) \
     case n: \
-        NAME(products)(n, vectors, d, x, F, gy, out, ld); \
+        NAME(products)(n, vectors, rows, columns, one, many, fresh, out, ld); \
         break;
 
-static void NAME(products_narrow)(int count, const struct nnx_taps *d, const REAL *x, ptrdiff_t F, const REAL *gy,
-                                  REAL *out, ptrdiff_t ld)
+static void NAME(products_narrow)(int count, PRODUCTS_ARGUMENTS)
 {
     switch (count) {
         PRODUCTS_CASE(1, 1)
@@ -239,8 +247,7 @@ static void NAME(products_narrow)(int count, const struct nnx_taps *d, const REA
     }
 }
 
-static void NAME(products_wide)(int count, const struct nnx_taps *d, const REAL *x, ptrdiff_t F, const REAL *gy,
-                                REAL *out, ptrdiff_t ld)
+static void NAME(products_wide)(int count, PRODUCTS_ARGUMENTS)
 {
     switch (count) {
         PRODUCTS_CASE(1, 2)
@@ -260,29 +267,59 @@ static void NAME(products_wide)(int count, const struct nnx_taps *d, const REAL 
     }
 }
 
-/* sum[runs * length][ld] += the band's part of the weight gradient, padding included: what is not finite in gy is to be
- * seen. gy's pixels are ldg numbers apart, and it is readable up to a vector behind its end; what the numbers behind F add
- * to lands in sum's columns behind F, which mean nothing. */
+/* sum += the band's part of the weight gradient, or with `fresh` = that, padding included: what is not finite in gy is to be
+ * seen. gy's pixels are ldg numbers apart.
+ *
+ * sum[runs * length][ld], with filters in lanes; gy is readable up to a vector behind its end, and what the numbers behind F
+ * add to lands in columns behind F, which mean nothing. Of parts [first, last), part n is run n % runs of panel n / runs of
+ * filters. */
 static void NAME(direct_weight)(const struct nnx_taps *d, const REAL *x, ptrdiff_t F, const REAL *gy, ptrdiff_t ldg,
-                                REAL *sum, ptrdiff_t ld)
+                                ptrdiff_t first, ptrdiff_t last, int fresh, REAL *sum, ptrdiff_t ld)
 {
-    for (ptrdiff_t f = 0; f < F;) {
+    for (ptrdiff_t part = first; part < last; part++) {
+        const ptrdiff_t run = part % d->runs, f = part / d->runs * PANEL;
         const int narrow = F - f <= VLEN;
         const ptrdiff_t most = narrow ? ROWS : ROWS_WIDE;
-        for (ptrdiff_t run = 0; run < d->runs; run++) {
-            ptrdiff_t blocks = (d->length + most - 1) / most, l = 0;
-            for (; blocks > 0; blocks--) {
-                const int count = (int)((d->length - l + blocks - 1) / blocks);
-                const REAL *from = x + d->offset[run] + l;
-                REAL *out = sum + (run * d->length + l) * ld + f;
-                if (narrow)
-                    NAME(products_narrow)(count, d, from, ldg, gy + f, out, ld);
-                else
-                    NAME(products_wide)(count, d, from, ldg, gy + f, out, ld);
-                l += count;
-            }
+        const struct NAME(side) many = {gy + f, ldg, d->columns * ldg};
+        ptrdiff_t l = 0;
+        for (ptrdiff_t blocks = (d->length + most - 1) / most; blocks > 0; blocks--) {
+            const int count = (int)((d->length - l + blocks - 1) / blocks);
+            const struct NAME(side) one = {x + d->offset[run] + l, d->pixel_step, d->row_step};
+            REAL *out = sum + (run * d->length + l) * ld + f;
+            if (narrow)
+                NAME(products_narrow)(count, d->rows, d->columns, one, many, fresh, out, ld);
+            else
+                NAME(products_wide)(count, d->rows, d->columns, one, many, fresh, out, ld);
+            l += count;
         }
-        f += narrow ? VLEN : PANEL;
+    }
+}
+
+/* Blocks of filters of direct_weight_turned. */
+static ptrdiff_t NAME(direct_weight_blocks)(ptrdiff_t F)
+{
+    return (F + ROWS_WIDE - 1) / ROWS_WIDE;
+}
+
+/* The same as sum[F][runs][ld], with the numbers of a run in lanes: for filters that are no whole number of panels. ld is a
+ * whole number of vectors; x is readable up to a vector behind the last run's end, and what stands behind a run's end lands
+ * behind the sums. Of parts [first, last), part n is run n % runs of block n / runs of filters. */
+static void NAME(direct_weight_turned)(const struct nnx_taps *d, const REAL *x, ptrdiff_t F, const REAL *gy, ptrdiff_t ldg,
+                                       ptrdiff_t first, ptrdiff_t last, int fresh, REAL *sum, ptrdiff_t ld)
+{
+    const ptrdiff_t blocks = NAME(direct_weight_blocks)(F);
+    for (ptrdiff_t part = first; part < last; part++) {
+        const ptrdiff_t run = part % d->runs, f = F * (part / d->runs) / blocks;
+        const int count = (int)(F * (part / d->runs + 1) / blocks - f);
+        const struct NAME(side) one = {gy + f, ldg, d->columns * ldg};
+        for (ptrdiff_t l = 0; l < d->length; l += PANEL) {
+            const struct NAME(side) many = {x + d->offset[run] + l, d->pixel_step, d->row_step};
+            REAL *out = sum + (f * d->runs + run) * ld + l;
+            if (d->length - l <= VLEN)
+                NAME(products_narrow)(count, d->rows, d->columns, one, many, fresh, out, d->runs * ld);
+            else
+                NAME(products_wide)(count, d->rows, d->columns, one, many, fresh, out, d->runs * ld);
+        }
     }
 }
 
@@ -363,4 +400,5 @@ static void NAME(direct_scatter)(const struct nnx_taps *d, const REAL *columns, 
 #undef ROWS_WIDE
 #undef PIXELS_ARGUMENTS
 #undef PIXELS_CASE
+#undef PRODUCTS_ARGUMENTS
 #undef PRODUCTS_CASE

@@ -24,7 +24,10 @@ struct nnx_taps {
     X(void, direct_forward, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t F, const REAL *packed, \
                              const REAL *bias, int relu, REAL *y, ptrdiff_t ldy, REAL *line)) \
     X(void, direct_weight, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t F, const REAL *gy, ptrdiff_t ldg, \
-                            REAL *sum, ptrdiff_t ld)) \
+                            ptrdiff_t first, ptrdiff_t last, int fresh, REAL *sum, ptrdiff_t ld)) \
+    X(void, direct_weight_turned, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t F, const REAL *gy, \
+                                   ptrdiff_t ldg, ptrdiff_t first, ptrdiff_t last, int fresh, REAL *sum, ptrdiff_t ld)) \
+    X(ptrdiff_t, direct_weight_blocks, (ptrdiff_t F)) \
     X(void, direct_depthwise, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t C, const REAL *w, \
                                const REAL *bias, int relu, REAL *y, ptrdiff_t ldy)) \
     X(void, direct_depthwise_weight, (const struct nnx_taps *taps, const REAL *x, ptrdiff_t C, const REAL *gy, \

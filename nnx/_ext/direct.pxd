@@ -1,4 +1,5 @@
-# What direct.pyx and direct_data.pyx share: the kernels of ext/simd/direct.h, and how images are cut into bands.
+# What direct.pyx, direct_data.pyx and direct_weight.pyx share: the kernels of ext/simd/direct.h, and how images are
+# cut into bands.
 
 cimport numpy as cnp
 
@@ -33,10 +34,16 @@ cdef extern from "table.h" nogil:
                                    float *, Py_ssize_t, float *) noexcept nogil
         void (*direct_forward_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, const double *, int,
                                    double *, Py_ssize_t, double *) noexcept nogil
-        void (*direct_weight_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, Py_ssize_t, float *,
-                                  Py_ssize_t) noexcept nogil
-        void (*direct_weight_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, Py_ssize_t, double *,
-                                  Py_ssize_t) noexcept nogil
+        void (*direct_weight_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t,
+                                  Py_ssize_t, int, float *, Py_ssize_t) noexcept nogil
+        void (*direct_weight_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, Py_ssize_t, Py_ssize_t,
+                                  Py_ssize_t, int, double *, Py_ssize_t) noexcept nogil
+        void (*direct_weight_turned_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, Py_ssize_t,
+                                         Py_ssize_t, Py_ssize_t, int, float *, Py_ssize_t) noexcept nogil
+        void (*direct_weight_turned_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, Py_ssize_t,
+                                         Py_ssize_t, Py_ssize_t, int, double *, Py_ssize_t) noexcept nogil
+        Py_ssize_t (*direct_weight_blocks_f32)(Py_ssize_t) noexcept nogil
+        Py_ssize_t (*direct_weight_blocks_f64)(Py_ssize_t) noexcept nogil
         void (*direct_depthwise_f32)(const nnx_taps *, const float *, Py_ssize_t, const float *, const float *, int,
                                      float *, Py_ssize_t) noexcept nogil
         void (*direct_depthwise_f64)(const nnx_taps *, const double *, Py_ssize_t, const double *, const double *, int,
@@ -81,6 +88,12 @@ cdef struct Plan:
 # Check the shapes and cut the images into bands.
 cdef int read_plan(Image *x, Image *w, Image *y, tuple stride, tuple padding, tuple dilation, Py_ssize_t groups,
                    str kernel, Plan *p) except -1
+
+cdef Py_ssize_t padded_size(const Plan *p) noexcept nogil
+cdef Py_ssize_t target_of(const Plan *p, const Image *y, Py_ssize_t unit) noexcept nogil
+cdef nnx_taps taps_of(Plan *p, const Image *x, Py_ssize_t unit) noexcept nogil
+cdef const real *read_band(const Plan *p, const Image *x, Py_ssize_t unit, real *buffer) noexcept nogil
+cdef bint is_depthwise(const Plan *p, const Image *Y, Py_ssize_t lanes, Py_ssize_t most) noexcept nogil
 
 # packed[tap][channel], for one filter per channel
 cdef void pack_depthwise(const Plan *p, const Image *W, real *packed) noexcept nogil

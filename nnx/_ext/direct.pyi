@@ -25,13 +25,3 @@ def forward_pooled(
     groups: int,
     num_threads: int,
 ) -> None: ...
-def weight_grad(
-    gy: np.ndarray,
-    x: np.ndarray,
-    gw: np.ndarray,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-    groups: int,
-    num_threads: int,
-) -> None: ...

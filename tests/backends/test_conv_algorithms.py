@@ -59,8 +59,9 @@ def test_gradients_of_many_weights_over_few_pixels():
     for gy_shape, w_shape, size, stride, how, dtype in [
         ((2, 64, 3, 3), (64, 70, 3, 3), (6, 6), 2, "columns", np.float32),  # slabs of pixels
         ((2, 64, 3, 3), (64, 70, 3, 3), (6, 6), 2, "columns", np.float64),
-        ((3, 64, 9, 9), (64, 60, 3, 3), (18, 18), 2, "columns", np.float32),
-        ((50, 64, 9, 9), (64, 60, 3, 3), (18, 18), 2, "direct", np.float32),
+        ((2, 64, 9, 9), (64, 60, 3, 3), (18, 18), 2, "columns", np.float32),
+        ((3, 64, 9, 9), (64, 60, 3, 3), (18, 18), 2, "direct", np.float32),  # one chunk
+        ((50, 64, 9, 9), (64, 60, 3, 3), (18, 18), 2, "direct", np.float32),  # chunks of pixels
         ((3, 24, 9, 11), (24, 20, 3, 3), (9, 11), 1, "winograd", np.float32),  # chunks of tiles
         ((3, 70, 9, 11), (70, 75, 3, 3), (9, 11), 1, "winograd", np.float32),  # matrices of one gradient
         ((40, 70, 9, 11), (70, 75, 3, 3), (9, 11), 1, "winograd", np.float32),  # several slabs of tiles

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cases._layouts import empty_last, holes, last
-from nnx._ext import direct, direct_data
+from nnx._ext import direct, direct_data, direct_weight
 from nnx.backends.base import Backend
 
 BASE = Backend()
@@ -25,7 +25,7 @@ def passes(x, w, b, gy, stride, padding, dilation, threads=2, layout=np.asarray,
     direct.forward(layout(x), layout(w), b, y, stride, padding, dilation, groups, False, threads)
     if x.ndim < 5 and (groups == 1 or groups == w.shape[0] == x.shape[1]):
         direct_data.data_grad(last(gy), layout(w), None, gx, stride, padding, dilation, groups, threads)
-    direct.weight_grad(last(gy), layout(x), gw, stride, padding, dilation, groups, threads)
+    direct_weight.weight_grad(last(gy), layout(x), gw, stride, padding, dilation, groups, threads)
     return y, gx, gw
 
 
@@ -233,11 +233,65 @@ def test_what_is_not_finite_stays_in_its_taps(level, rng, bad, dtype):
     direct_data.data_grad(last(gy), w, None, gx, (1, 1), (0, 0), (1, 1), 1, 2)
     np.testing.assert_array_equal(np.isfinite(gx), np.isfinite(expected))
     assert np.isfinite(gx).sum() == 2 * (64 - 9)
-    direct.weight_grad(last(gy), x, gw, (1, 1), (0, 0), (1, 1), 1, 2)
+    direct_weight.weight_grad(last(gy), x, gw, (1, 1), (0, 0), (1, 1), 1, 2)
     assert not np.isfinite(gw[1]).any() and np.isfinite(gw[[0, 2, 3]]).all()
     y = empty_last((1, 2, 4, 4), dtype)
     direct.forward(gy, w.swapaxes(0, 1).copy(), None, y, (1, 1), (0, 0), (1, 1), 1, False, 2)
     assert np.isfinite(y).sum() == 2 * (16 - 9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("filters", [1, 5, 12, 13, 16, 24, 25, 33, 48])
+def test_weight_gradients_with_filters_or_runs_in_lanes(level, rng, filters, dtype):
+    """Whichever wastes fewer lanes, with vectors that end with a run and such that do not, padded and in place."""
+    for channels, padding, groups in (
+        (16, 0, 1),
+        (16, 1, 1),
+        (20, 1, 1),
+        (33, 2, 1),
+        (33, 0, 1),
+        (16, 1, 2),
+        (20, 1, 3),
+    ):
+        for dilation in (1, 2):
+            x = rng.standard_normal((2, channels * groups, 9, 8)).astype(dtype)
+            w = np.empty((filters * groups, channels, 3, 2), dtype)
+            how = (1, 1), ((padding, padding),) * 2, (1, dilation), groups
+            gy = rng.standard_normal((2, filters * groups, 7 + 2 * padding, 8 - dilation + 2 * padding)).astype(dtype)
+            expected = BASE.conv_weight_grad(gy, x, w.shape, *how)
+            for threads in (1, 3):
+                w[...] = np.nan
+                direct_weight.weight_grad(
+                    last(gy), last(x), w, (1, 1), (padding, padding), (1, dilation), groups, threads
+                )
+                check(w, expected, dtype)
+
+
+@pytest.mark.parametrize("filters", [16, 32, 48])
+@pytest.mark.parametrize("size", [(1, 7, 7), (3, 30, 30), (40, 14, 14)])
+def test_parts_of_a_weight_gradient_have_the_bits_of_the_whole(level, rng, size, filters):
+    """How chunks of pixels are cut into parts depends on the number of threads: no sum may."""
+    x = rng.standard_normal((size[0], 40, *size[1:])).astype(F)
+    gy = rng.standard_normal((size[0], filters, *size[1:])).astype(F)
+    results = set()
+    for threads in (1, 2, 3, 4, 5, 8, 32):
+        gw = np.full((filters, 40, 5, 3), np.nan, F)
+        direct_weight.weight_grad(last(gy), last(x), gw, (1, 1), (2, 1), (1, 1), 1, threads)
+        results.add(gw.tobytes())
+    assert len(results) == 1
+    check(gw, BASE.conv_weight_grad(gy, x, gw.shape, (1, 1), ((2, 2), (1, 1)), (1, 1), 1), F)
+
+
+@pytest.mark.parametrize("filters", [5, 16])
+def test_weight_gradients_of_a_group_do_not_meet_its_neighbours(level, rng, filters):
+    """Vectors that go on behind the end of a run read numbers of the next group."""
+    x = rng.standard_normal((1, 60, 6, 6)).astype(F)
+    x[:, 20:40] = np.nan
+    gy = rng.standard_normal((1, 3 * filters, 6, 6)).astype(F)
+    gw = np.empty((3 * filters, 20, 3, 3), F)
+    direct_weight.weight_grad(last(gy), last(x), gw, (1, 1), (1, 1), (1, 1), 3, 2)
+    assert np.isnan(gw[filters : 2 * filters]).all()
+    assert np.isfinite(gw[:filters]).all() and np.isfinite(gw[2 * filters :]).all()
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -274,7 +328,7 @@ def test_filters_without_taps_give_the_bias(taps):
         x, w, b = np.ones((2, 40, *size), F), np.ones((40, 40 // groups, *taps), F), np.arange(40, dtype=F)
         y, gw = empty_last(x.shape, F), np.ones(w.shape, F)
         direct.forward(last(x), w, b, y, ones, (0,) * len(taps), ones, groups, False, 2)
-        direct.weight_grad(y, last(x), gw, ones, (0,) * len(taps), ones, groups, 2)
+        direct_weight.weight_grad(y, last(x), gw, ones, (0,) * len(taps), ones, groups, 2)
         assert (y == b.reshape(-1, *ones)).all()
 
 
@@ -288,7 +342,7 @@ def test_sizes_that_could_overflow_are_refused():
     with pytest.raises(MemoryError, match="direct.data_grad: no memory for a band of 4 rows"):
         direct_data.data_grad(y, w, None, last(x), *how, 1, 1)
     with pytest.raises(MemoryError, match="direct.weight_grad: no memory for a band of 4 rows"):
-        direct.weight_grad(y, x, gw, *how, 1, 1)
+        direct_weight.weight_grad(y, x, gw, *how, 1, 1)
 
 
 F = np.float32

@@ -26,6 +26,7 @@ from nnx._ext import conv_pooled as _conv_pooled
 from nnx._ext import conv_weight as _conv_weight
 from nnx._ext import direct as _direct
 from nnx._ext import direct_data as _direct_data
+from nnx._ext import direct_weight as _direct_weight
 from nnx._ext import gemm as _gemm
 from nnx._ext import spread as _spread
 from nnx._ext import winograd as _winograd
@@ -50,7 +51,7 @@ _FEW_CHANNELS = 4  # up to here the kernels read channels-first images as fast a
 
 _WINOGRAD_CHANNELS = 16  # in and out; below, the transforms cost more than they save
 _MANY_WEIGHTS = 32768  # and more of them than
-_WEIGHTS_PER_PIXEL = 10  # have a gradient that is computed from columns, without partial gradients
+_WEIGHTS_PER_PIXEL = 200  # have a gradient that is computed from columns: the sums are filters, where they lie
 _WINOGRAD_PIXELS = 128  # of the batch, at least; more where there are many filters
 
 _IMAGE_WEIGHTS = 4096  # filters times channels,
@@ -60,7 +61,6 @@ _IMAGE_TILES = 512  # 4x4 tiles of all images, at least
 _SPREAD_ROWS = (3, 5, 7)  # of a filter, for which there are kernels
 _SPREAD_NUMBERS = 131072  # of the rows that are in work at once: half of the second-level cache
 
-_NARROW_FILTERS = 16  # of one tap, at most a vector: their gradient is computed with twice as many channels as lanes
 _PRODUCT_WEIGHTS = 65536  # of filters with one tap; below, tiles of pixels stay in the cache
 _DIRECT_WEIGHTS = 131072  # numbers; beyond, the filters fall out of the cache between two rows of an image
 _DIRECT_TAPS = 1024  # that the kernel can list where they are no runs
@@ -216,12 +216,8 @@ class ConvKernels:
             _winograd.weight_grad(channels_last(gy), channels_last(x), gw, low, threads)
         elif how == "spread":
             _spread.weight_grad(channels_last(gy), _source(x), gw, low, threads)
-        elif how == "direct" and _is_narrow(tuple(w_shape), stride, padding, groups):
-            # The gradient of the filters turned around, with the roles of x and gy: whole vectors of x's channels.
-            turned = gw.swapaxes(0, 1)
-            _direct.weight_grad(channels_last(x), channels_last(gy), turned, stride, low, dilation, groups, threads)
         elif how == "direct":
-            _direct.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, groups, threads)
+            _direct_weight.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, groups, threads)
         else:
             _conv_weight.weight_grad(channels_last(gy), _source(x), gw, stride, low, dilation, groups, threads)
         return gw
@@ -355,7 +351,7 @@ def _weight_algorithm(
     gy_shape: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int, fast: bool, few: int = 0
 ) -> str:
     """What runs for the weight gradient: as `_algorithm` says, but columns where there are many weights for few pixels,
-    because the direct kernel has a partial gradient for each band."""
+    because the direct kernel's sums are in another order than the filters, and have to be copied."""
     how = _algorithm(gy_shape, w_shape, stride, low, dilation, groups, fast, few)
     weights, pixels = math.prod(w_shape), gy_shape[0] * math.prod(gy_shape[2:])
     many = groups == 1 and weights >= _MANY_WEIGHTS and weights > _WEIGHTS_PER_PIXEL * pixels
@@ -480,19 +476,15 @@ def _result(x_shape: Sizes, w_shape: Sizes, stride: Sizes, padding: Pairs, dilat
     return (x_shape[0], w_shape[0], *out), tuple([p[0] for p in padding])
 
 
-def _is_matrix(w_shape: Sizes, stride: Sizes, padding: Pairs, groups: int) -> bool:
-    """Whether it is a product of matrices, pixels by channels: filters of one tap, nothing left out or added."""
-    return groups == 1 and math.prod(w_shape[2:]) == 1 and max(stride) == 1 and not any(map(any, padding))
-
-
 def _is_product(w_shape: Sizes, stride: Sizes, padding: Pairs, groups: int) -> bool:
-    """Whether it is one product of matrices, with many filters."""
-    return w_shape[0] * w_shape[1] >= _PRODUCT_WEIGHTS and _is_matrix(w_shape, stride, padding, groups)
-
-
-def _is_narrow(w_shape: Sizes, stride: Sizes, padding: Pairs, groups: int) -> bool:
-    """Whether it is a product of matrices with few filters for many channels."""
-    return w_shape[0] <= _NARROW_FILTERS <= w_shape[1] // 2 and _is_matrix(w_shape, stride, padding, groups)
+    """Whether it is one product of matrices, pixels by channels: many filters of one tap, nothing left out or added."""
+    return (
+        w_shape[0] * w_shape[1] >= _PRODUCT_WEIGHTS
+        and groups == 1
+        and math.prod(w_shape[2:]) == 1
+        and max(stride) == 1
+        and not any(map(any, padding))
+    )
 
 
 def _pixels(x: np.ndarray) -> np.ndarray:
