@@ -24,22 +24,29 @@ _INTEGER = frozenset({int})
 _PLAIN = frozenset({int, str, bool, type(None)})
 
 
-def remembered(function: Callable) -> Callable:
+def remembered(first: int) -> Callable:
     """Keep the last answers to plain questions: integers, strings, tuples of integers.
 
     A layer asks the same in every step, and the checks take longer than a small layer's arithmetic. Anything else, such
     as 1.0 or True in a tuple, which compare equal to 1, is checked anew.
+
+    first:  the first argument that comes from a user; those before it are plain (names, shapes of arrays)
     """
-    kept = lru_cache(1024, typed=True)(function)
 
-    @wraps(function)
-    def ask(*arguments: Any) -> Any:
-        for a in arguments:
-            if not (_INTEGER.issuperset(map(type, a)) if type(a) is tuple else type(a) in _PLAIN):
-                return function(*arguments)
-        return kept(*arguments)
+    def remember(function: Callable) -> Callable:
+        kept = lru_cache(1024, typed=True)(function)
 
-    return ask
+        @wraps(function)
+        def ask(*arguments: Any) -> Any:
+            for a in arguments[first:]:
+                kind = type(a)
+                if not (_INTEGER.issuperset(map(type, a)) if kind is tuple else kind in _PLAIN):
+                    return function(*arguments)
+            return kept(*arguments)
+
+        return ask
+
+    return remember
 
 
 def sizes(owner: str, name: str, value: Any, n: int, minimum: int = 1) -> Sizes:

@@ -135,7 +135,7 @@ def conv_nd(
     return squeeze(t, 0) if one else t
 
 
-@_window.remembered
+@_window.remembered(4)
 def _conv_geometry(
     owner: str, n: int, x_shape: Sizes, w_shape: Sizes, stride: Any, padding: Any, dilation: Any, groups: Any
 ) -> tuple[bool, Sizes, Pairs, Sizes, int, Sizes]:

@@ -118,7 +118,7 @@ def max_pool_nd(
     return t, Tensor(positions[0] if one else positions)
 
 
-@_window.remembered
+@_window.remembered(3)
 def max_pool_geometry(
     owner: str, n: int, shape: Sizes, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> tuple[bool, Sizes, Sizes, Sizes, Sizes]:

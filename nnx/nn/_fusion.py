@@ -39,30 +39,34 @@ def run(modules: Sequence[Any], x: Any) -> Any:
     i, n = 0, len(modules)
     while i < n:
         module = modules[i]
+        kind, behind = type(module), modules[i + 1] if i + 1 < n else None
         i += 1
-        if type(module) in _CONVS and i < n and _folds(module, modules[i], x):
-            norm = modules[i]
+        if kind not in _BEFORE_RELU or behind is None:
+            x = module(x)
+        elif type(behind) is ReLU:
+            if not _plain(module) or not _plain(behind):
+                x = module(x)
+                continue
+            i += 1
+            pool = modules[i] if i < n and kind in _CONVS and type(modules[i]) in _POOLS else None
+            if pool is not None and not pool.return_indices and _plain(pool):
+                x = module._forward(x, True, None, None, pool)
+                i += 1
+            else:
+                x = module._forward(x, True)
+        elif kind in _CONVS and _folds(module, behind, x):
             i += 1
             relu = i < n and type(modules[i]) is ReLU and _plain(modules[i])
             i += relu
-            x = module._forward(x, relu, *_folded(module, norm))
-            continue
-        if i == n or type(modules[i]) is not ReLU or type(module) not in _BEFORE_RELU or not _plain(module, modules[i]):
-            x = module(x)
-            continue
-        i += 1
-        pool = modules[i] if i < n and type(module) in _CONVS and type(modules[i]) in _POOLS else None
-        if pool is not None and not pool.return_indices and _plain(pool):
-            x = module._forward(x, relu=True, pool=pool)
-            i += 1
+            x = module._forward(x, relu, *_folded(module, behind))
         else:
-            x = module._forward(x, relu=True)
+            x = module(x)
     return x
 
 
 def _folds(conv: Any, norm: Any, x: Any) -> bool:
     """Whether batch norm behind a convolution only scales and shifts, and scaling the filters costs less."""
-    if type(norm) is not _NORMS[type(conv)] or is_grad_enabled() or not _plain(conv, norm):
+    if type(norm) is not _NORMS[type(conv)] or is_grad_enabled() or not _plain(conv) or not _plain(norm):
         return False
     mean, var, weight = norm.running_mean, norm.running_var, conv.weight
     return (
@@ -92,9 +96,7 @@ def _folded(conv: Any, norm: Any) -> tuple[Tensor, Tensor]:
     return Tensor(weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))), Tensor(shift)
 
 
-def _plain(*modules: Any) -> bool:
-    """Whether calling these modules is calling their forward, and that is their class's."""
-    for module in modules:
-        if module._forward_pre_hooks or module._forward_hooks or "forward" in module.__dict__:
-            return False
-    return True
+def _plain(module: Any) -> bool:
+    """Whether calling this module is calling its forward, and that is its class's."""
+    own = module.__dict__
+    return not own["_forward_pre_hooks"] and not own["_forward_hooks"] and "forward" not in own

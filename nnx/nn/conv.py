@@ -109,12 +109,14 @@ class _Conv(Module):
         if self.padding_mode != "zeros":
             input = self._padded(owner, input)
             padding = 0
+        if weight is None:
+            weight, bias = self._weight_and_bias()
         return conv_nd(
             owner,
             self._n,
             input,
-            self.weight if weight is None else weight,
-            self.bias if weight is None else bias,
+            weight,
+            bias,
             self.stride,
             padding,
             self.dilation,

@@ -63,7 +63,7 @@ class Linear(Module):
         return self._forward(input)
 
     def _forward(self, input: Any, relu: bool = False) -> Tensor:
-        return linear_as("Linear", input, self.weight, self.bias, relu)
+        return linear_as("Linear", input, *self._weight_and_bias(), relu)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

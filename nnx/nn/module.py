@@ -59,6 +59,7 @@ class Module:
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Any]
     _modules: dict[str, Module | None]
+    _has_properties = False  # of a class: "weight" or "bias" are more than parameters
 
     def __init__(self) -> None:
         fields = self.__dict__
@@ -69,6 +70,20 @@ class Module:
         fields["_transient"] = set()  # buffers that state_dict leaves out
         fields["_forward_hooks"] = {}
         fields["_forward_pre_hooks"] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "weight" in cls.__dict__ or "bias" in cls.__dict__:
+            cls._has_properties = True
+
+    def _weight_and_bias(self) -> tuple[Any, Any]:
+        """What `self.weight, self.bias` are. The usual lookup tries all else first: for one sample that is a part of
+        the time that a layer takes."""
+        if self._has_properties:
+            return self.weight, self.bias
+        own = self._parameters
+        weight, bias = own.get("weight"), own.get("bias")
+        return self.weight if weight is None else weight, self.bias if bias is None else bias
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__}: expected a forward method, got none")

@@ -164,8 +164,8 @@ class _BatchNorm(_ChannelNorm):
         if momentum is None:
             momentum = 1.0 / (int(self.num_batches_tracked) + 1) if tracks else 0.0
         if relu:
-            weight, bias, name = self.weight, self.bias, type(self).__name__
-            y = F.batch_norm_as(name, x, mean, var, weight, bias, use_batch, momentum, self.eps, relu)
+            parameters = self._weight_and_bias()
+            y = F.batch_norm_as(type(self).__name__, x, mean, var, *parameters, use_batch, momentum, self.eps, relu)
         else:
             y = self._normalize(x, mean, var, use_batch, momentum)
         if tracks:
@@ -174,7 +174,8 @@ class _BatchNorm(_ChannelNorm):
         return y
 
     def _normalize(self, x: Tensor, mean: Any, var: Any, use_batch: bool, momentum: float) -> Tensor:
-        return F.batch_norm_as(type(self).__name__, x, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
+        parameters = self._weight_and_bias()
+        return F.batch_norm_as(type(self).__name__, x, mean, var, *parameters, use_batch, momentum, self.eps)
 
 
 class BatchNorm1d(_BatchNorm):

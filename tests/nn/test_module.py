@@ -343,3 +343,26 @@ def test_a_step_leaves_no_cycle_behind(rng):
         assert node() is None, "the graph outlived its last reference"
     finally:
         gc.enable()
+
+
+def test_a_subclass_may_make_weight_and_bias_anew(rng):
+    """As properties over the parameters of the same names, or as plain attributes: what a layer uses is what it has."""
+
+    class Doubled(nn.Linear):
+        @property
+        def weight(self):
+            return 2 * self._parameters["weight"]
+
+    class Halved(Doubled):
+        pass
+
+    x = rng.standard_normal((3, 4)).astype(np.float32)
+    for kind in (Doubled, Halved):
+        layer = kind(4, 2)
+        expected = x @ (2 * layer._parameters["weight"].data).T + layer.bias.data
+        nnx.testing.assert_close(layer(x).data, expected, 1e-6)
+    layer = nn.Conv1d(4, 2, 1, bias=False)
+    weight = layer.weight
+    del layer.weight
+    layer.weight = 3 * weight
+    nnx.testing.assert_close(layer(x[:, :, None]).data[..., 0], x @ (3 * weight.data[..., 0]).T, 1e-6)

@@ -90,12 +90,11 @@ class ConvKernels:
     ) -> np.ndarray:
         if not _takes(x, w) or (b is not None and b.dtype != x.dtype):
             return super().conv(x, w, b, stride, padding, dilation, groups, relu)  # type: ignore[misc]
-        y_shape, low = _result(x.shape, w.shape, stride, padding, dilation)
-        if _is_product(w.shape, stride, padding, groups):
+        how, low, work, y_shape = _plan(x.shape, w.shape, stride, padding, dilation, groups, _fast(x), _few(x))
+        if how == "product":
             return _images(_gemm.multiply(_pixels(x), _matrix(w).T, b, relu), y_shape)
         y = empty_channels_last(y_shape, x.dtype)
-        threads = _threads(y, w)
-        how = _algorithm(y_shape, w.shape, stride, low, dilation, groups, _fast(x), _few(x))
+        threads = threads_for(work, 0.1)
         if how == "winograd":
             _winograd.forward(channels_last(x), _whole(w), _bias(b), y, low, relu, threads)
         elif how == "spread":
@@ -120,10 +119,8 @@ class ConvKernels:
     ) -> tuple[np.ndarray, np.ndarray]:
         how = ""
         if _takes(x, w) and (b is None or b.dtype == x.dtype):
-            y_shape, low = _result(x.shape, w.shape, stride, padding, dilation)
-            if _are_squares(y_shape, windows, ceil_mode) and not _is_product(w.shape, stride, padding, groups):
-                how = _algorithm(y_shape, w.shape, stride, low, dilation, groups, _fast(x), _few(x))
-        if how != "spread" and how != "direct":
+            how, low, work, y_shape = _plan(x.shape, w.shape, stride, padding, dilation, groups, _fast(x), _few(x))
+        if (how != "spread" and how != "direct") or not _are_squares(y_shape, windows, ceil_mode):
             return super().conv_max_pool(  # type: ignore[misc]
                 x, w, b, stride, padding, dilation, groups, windows, ceil_mode
             )
@@ -131,7 +128,7 @@ class ConvKernels:
         y = empty_channels_last((*y_shape[:2], size[0] // 2, size[1] // 2), x.dtype)
         index = empty_channels_last(y.shape, np.dtype(np.uint8))
         arguments = _source(x), _whole(w), _bias(b), y, index, size
-        threads = threads_for(math.prod(y_shape) * (w.size // max(w.shape[0], 1)), 0.1)
+        threads = threads_for(work, 0.1)
         if how == "spread":
             _spread.forward_pooled(*arguments, low, threads)
         else:
@@ -152,12 +149,11 @@ class ConvKernels:
             return super().conv_data_grad(  # type: ignore[misc]
                 gy, w, x_shape, stride, padding, dilation, groups
             )
-        if _is_product(w.shape, stride, padding, groups):
+        how, low = _data_plan(tuple(x_shape), w.shape, stride, padding, dilation, groups, _fast(gy))
+        if how == "product":
             return _images(_gemm.multiply(_pixels(gy), _matrix(w), None), x_shape)
         gx = empty_channels_last(x_shape, gy.dtype)
-        low = tuple([p[0] for p in padding])
         threads = _threads(gy, w)
-        how = _backward_algorithm(tuple(x_shape), w.shape, stride, low, dilation, groups, _fast(gy))
         if how == "winograd":
             _winograd.data_grad(channels_last(gy), _whole(w), gx, low, threads)
         elif how == "turned":
@@ -182,10 +178,9 @@ class ConvKernels:
         added: np.ndarray | None,
         positive: np.ndarray | None,
     ) -> np.ndarray | None:
-        low = tuple([p[0] for p in padding])
         if not _takes(gy, w) or not _can_join(gy, added, positive):
             return None
-        how = _backward_algorithm(tuple(x_shape), w.shape, stride, low, dilation, groups, _fast(gy))
+        how, low = _data_plan(tuple(x_shape), w.shape, stride, padding, dilation, groups, _fast(gy))
         if how != "winograd":
             return None
         gx = empty_channels_last(x_shape, gy.dtype)
@@ -206,12 +201,12 @@ class ConvKernels:
             return super().conv_weight_grad(  # type: ignore[misc]
                 gy, x, w_shape, stride, padding, dilation, groups
             )
-        if _is_product(w_shape, stride, padding, groups):
+        w_shape = tuple(w_shape)
+        how, low = _weight_plan(gy.shape, w_shape, stride, padding, dilation, groups, _fast(gy), _few(gy))
+        if how == "product":
             return _gemm.multiply(_pixels(gy).T, _pixels(x), None).reshape(w_shape)
-        gw = empty(tuple(w_shape), gy.dtype)
-        low = tuple([p[0] for p in padding])
+        gw = empty(w_shape, gy.dtype)
         threads = _threads(gy, gw)
-        how = _weight_algorithm(gy.shape, tuple(w_shape), stride, low, dilation, groups, _fast(gy), _few(gy))
         if how == "winograd":
             _winograd.weight_grad(channels_last(gy), channels_last(x), gw, low, threads)
         elif how == "spread":
@@ -238,8 +233,7 @@ class ConvKernels:
         if not _takes(gy, x) or index.dtype != np.uint8:
             return None
         y_shape, kernel, pool_stride, pool_padding, pool_dilation = pool
-        low = tuple([p[0] for p in padding])
-        how = _weight_algorithm(y_shape, w_shape, stride, low, dilation, groups, _fast(gy), _few(gy))
+        how, low = _weight_plan(y_shape, w_shape, stride, padding, dilation, groups, _fast(gy), _few(gy))
         if how == "winograd" or any(pool_padding) or groups != 1 or max(dilation) > 1:
             return None
         geometry = stride, low, kernel, pool_stride, pool_dilation
@@ -264,11 +258,12 @@ class ConvKernels:
         x, before = later.x, later.affine() if isinstance(later, LaterNorm) else None
         if before is None or not _takes(x, w) or (b is not None and b.dtype != x.dtype) or w.ndim != 4:
             return None
-        y_shape, low = _result(x.shape, w.shape, stride, padding, dilation)
-        if not _suits_image_by_image(x.shape, y_shape, w.shape, stride, low, dilation, groups, _fast(x)):
+        fast = _fast(x)
+        _, low, work, y_shape = _plan(x.shape, w.shape, stride, padding, dilation, groups, fast, _few(x))
+        if not _suits_image_by_image(x.shape, y_shape, w.shape, stride, low, dilation, groups, fast):
             return None
         y = empty_channels_last(y_shape, x.dtype)
-        _winograd_norm.forward(x, before, _whole(w), _bias(b), y, low, relu, _threads(y, w))
+        _winograd_norm.forward(x, before, _whole(w), _bias(b), y, low, relu, threads_for(work, 0.1))
         return y
 
     def conv_gradients_of_later(
@@ -309,6 +304,38 @@ class ConvKernels:
 
 
 @lru_cache(1024)
+def _plan(
+    x_shape: Sizes, w_shape: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int, fast: bool, few: int
+) -> tuple[str, Sizes, int, Sizes]:
+    """Of a forward pass: "product" or what `_algorithm` says, the zeros at the low side of each axis, the number of
+    multiplications, and the shape of y. Asked once for a layer, since a small one computes for less time."""
+    low = tuple([p[0] for p in padding])
+    y_shape = (x_shape[0], w_shape[0], *output_sizes(x_shape[2:], w_shape[2:], stride, padding, dilation))
+    how = _algorithm(y_shape, w_shape, stride, low, dilation, groups, fast, few)
+    how = "product" if _is_product(w_shape, stride, padding, groups) else how
+    return how, low, math.prod(y_shape) * math.prod(w_shape[1:]), y_shape
+
+
+@lru_cache(1024)
+def _data_plan(
+    x_shape: Sizes, w_shape: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int, fast: bool
+) -> tuple[str, Sizes]:
+    """Of a data gradient: "product" or what `_backward_algorithm` says, and the zeros at the low side."""
+    low = tuple([p[0] for p in padding])
+    how = _backward_algorithm(x_shape, w_shape, stride, low, dilation, groups, fast)
+    return "product" if _is_product(w_shape, stride, padding, groups) else how, low
+
+
+@lru_cache(1024)
+def _weight_plan(
+    gy_shape: Sizes, w_shape: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int, fast: bool, few: int
+) -> tuple[str, Sizes]:
+    """Of a weight gradient: "product" or what `_weight_algorithm` says, and the zeros at the low side."""
+    low = tuple([p[0] for p in padding])
+    how = _weight_algorithm(gy_shape, w_shape, stride, low, dilation, groups, fast, few)
+    return "product" if _is_product(w_shape, stride, padding, groups) else how, low
+
+
 def _algorithm(
     result: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int, fast: bool, few: int = 0
 ) -> str:
@@ -323,7 +350,6 @@ def _algorithm(
     return "direct" if _suits_direct(w_shape, dilation, groups) else "columns"
 
 
-@lru_cache(1024)
 def _backward_algorithm(
     x_shape: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int, fast: bool
 ) -> str:
@@ -346,7 +372,6 @@ def _backward_algorithm(
     return "scattered" if len(x_shape) < 5 and (groups == 1 or depthwise) else "columns"
 
 
-@lru_cache(1024)
 def _weight_algorithm(
     gy_shape: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int, fast: bool, few: int = 0
 ) -> str:
@@ -467,13 +492,6 @@ def _fast(x: np.ndarray) -> bool:
 
 def _few(x: np.ndarray) -> int:
     return _spread.most_filters(x.itemsize)
-
-
-@lru_cache(1024)
-def _result(x_shape: Sizes, w_shape: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> tuple[Sizes, Sizes]:
-    """The shape of y, and the zeros at the low side of each axis."""
-    out = output_sizes(x_shape[2:], w_shape[2:], stride, padding, dilation)
-    return (x_shape[0], w_shape[0], *out), tuple([p[0] for p in padding])
 
 
 def _is_product(w_shape: Sizes, stride: Sizes, padding: Pairs, groups: int) -> bool:
