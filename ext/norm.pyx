@@ -20,62 +20,6 @@ from nnx._ext.simd cimport table
 cnp.import_array()
 
 
-# -- tiles -----------------------------------------------------------------------------------------
-
-cdef enum:
-    TILE = 16384  # elements of a tile, about: a quarter of a typical L2 cache for the largest type
-    TILE_ROWS = 64  # at least, so that the sums of a tile are few beside its elements
-
-
-cdef struct Tiles:  # a matrix cut into down * across tiles
-    Py_ssize_t rows
-    Py_ssize_t columns
-    Py_ssize_t height  # rows of a tile
-    Py_ssize_t down
-    Py_ssize_t across
-
-
-cdef inline Py_ssize_t least(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return a if a < b else b
-
-
-cdef inline Tiles tiles_of(Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-    cdef Tiles t
-    cdef Py_ssize_t width = least(columns, NORM_WIDTH)
-    t.rows, t.columns = rows, columns
-    t.height = TILE // width if width > 0 and TILE // width > TILE_ROWS else TILE_ROWS
-    t.down = (rows + t.height - 1) // t.height
-    t.across = (columns + NORM_WIDTH - 1) // NORM_WIDTH
-    return t
-
-
-cdef inline Py_ssize_t height_of(const Tiles *t, Py_ssize_t row) noexcept nogil:
-    return least(t.height, t.rows - row * t.height)
-
-
-cdef inline Py_ssize_t width_of(const Tiles *t, Py_ssize_t column) noexcept nogil:
-    return least(NORM_WIDTH, t.columns - column * NORM_WIDTH)
-
-
-cdef struct Place:  # where a tile lies
-    Py_ssize_t at      # its first number
-    Py_ssize_t column  # its first column
-    Py_ssize_t sums    # where its sums begin: a row of columns for each row of tiles
-    Py_ssize_t height
-    Py_ssize_t width
-
-
-cdef inline Place place_of(const Tiles *t, Py_ssize_t tile) noexcept nogil:
-    cdef Place p
-    cdef Py_ssize_t row = tile // t.across
-    p.column = tile % t.across * NORM_WIDTH
-    p.at = row * t.height * t.columns + p.column
-    p.sums = row * t.columns + p.column
-    p.height = height_of(t, row)
-    p.width = width_of(t, tile % t.across)
-    return p
-
-
 cdef inline void add_up(const double *part, Py_ssize_t parts, Py_ssize_t n, double *total) noexcept nogil:
     """total[c] = part[0][c] + part[1][c] + ..., in this order."""
     cdef Py_ssize_t i, c
@@ -285,7 +229,7 @@ cdef void _apply(
 def normalize_backward(
     cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gx, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray weight,
     cnp.ndarray gw, cnp.ndarray gb, bint from_batch, int num_threads, bint relu=False, cnp.ndarray bias=None,
-    cnp.ndarray factors=None,
+    cnp.ndarray factors=None, cnp.ndarray sums=None,
 ):
     """The gradients of `normalize`; gx, gw and gb may be None.
 
@@ -293,6 +237,7 @@ def normalize_backward(
     relu:       the positive part was taken of the result, and gy is the gradient of that. Only with `from_batch`. Where
                 it was positive is worked out again, from `bias` among others
     factors:    (4, C), instead of gx and only with `from_batch`: what `apply_gradient` makes gx of
+    sums:       float64 (2, T, C), what `winograd_norm.backward` has summed up of T tiles: gy and x are not read for it
     """
     cdef int kind = real_type(x, "normalize_backward", "x")
     cdef Py_ssize_t columns = columns_of(x, "normalize_backward"), size = cnp.PyArray_SIZE(x)
@@ -307,8 +252,12 @@ def normalize_backward(
     cdef void *target_b = result(gb, kind, columns, "normalize_backward", "gb")
     cdef void *kept = result(factors, kind, 4 * columns, "normalize_backward", "factors")
     cdef Tiles t = tiles_of(size // columns, columns)
+    cdef const double *summed = NULL
     cdef bint done
     check_threads(num_threads, "normalize_backward")
+    if sums is not None:
+        summed = <const double *> input_pointer(
+            sums, cnp.NPY_DOUBLE, 2 * t.down * columns, "normalize_backward", "sums")
     if relu and not from_batch:
         raise ValueError("normalize_backward: expected relu only with from_batch, got it without")
     if factors is not None and (gx is not None or not from_batch):
@@ -321,19 +270,19 @@ def normalize_backward(
             done = _normalize_backward(
                 <const float *> source, <const float *> values, <float *> target, &t, <const float *> means,
                 <const float *> roots, <const float *> weights, <const float *> shifts, <float *> target_w,
-                <float *> target_b, <float *> kept, from_batch, relu, num_threads)
+                <float *> target_b, <float *> kept, summed, from_batch, relu, num_threads)
         else:
             done = _normalize_backward(
                 <const double *> source, <const double *> values, <double *> target, &t, <const double *> means,
                 <const double *> roots, <const double *> weights, <const double *> shifts, <double *> target_w,
-                <double *> target_b, <double *> kept, from_batch, relu, num_threads)
+                <double *> target_b, <double *> kept, summed, from_batch, relu, num_threads)
     if not done:
         raise MemoryError("normalize_backward: no memory for the sums")
 
 
 cdef bint _normalize_backward(
     const real *gy, const real *x, real *gx, const Tiles *t, const real *mean, const real *rstd, const real *weight,
-    const real *bias, real *gw, real *gb, real *kept, bint from_batch, bint relu, int threads
+    const real *bias, real *gw, real *gb, real *kept, const double *summed, bint from_batch, bint relu, int threads
 ) noexcept nogil:
     cdef Shares shares
     cdef int thread
@@ -358,7 +307,7 @@ cdef bint _normalize_backward(
         scale[c] = rstd[c] * weight[c] if weight != NULL else rstd[c]
         shift[c] = bias[c] if bias != NULL else 0
     if gw != NULL or gb != NULL or ((gx != NULL or later) and from_batch):
-        share_out(&shares, down * t.across, threads)
+        share_out(&shares, down * t.across if summed == NULL else 0, threads)
         for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
             tile = next_of(&shares, thread)
             while tile >= 0:
@@ -372,8 +321,10 @@ cdef bint _normalize_backward(
                         gy + p.at, x + p.at, p.height, p.width, n, mean + p.column, scale + p.column,
                         shift + p.column if relu else NULL, sums + p.sums, dots + p.sums)
                 tile = next_of(&shares, thread)
-        add_up(sums, down, n, sum)
-        add_up(dots, down, n, dot)
+        if summed == NULL:
+            summed = part
+        add_up(summed, down, n, sum)
+        add_up(summed + down * n, down, n, dot)
         for c in range(n):
             if gw != NULL:
                 gw[c] = <real> (dot[c] * rstd[c])

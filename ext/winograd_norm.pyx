@@ -13,10 +13,10 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.string cimport memset
 
-from nnx._ext.common cimport _shape, check_threads, check_writeable, input_pointer
+from nnx._ext.common cimport _shape, check_threads, check_writeable, input_pointer, output_pointer
 from nnx._ext.conv cimport Image, read_bias, read_image
 from nnx._ext.memory cimport give_workspace, is_streamed, take_workspace
-from nnx._ext.norm cimport NORM_WIDTH, nnx_norm
+from nnx._ext.norm cimport NORM_WIDTH, Place, Tiles, nnx_norm, place_of, tiles_of
 from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 from nnx._ext.winograd cimport (
@@ -59,6 +59,8 @@ cdef struct Plan:
     Py_ssize_t rows     # of a matrix of dU
     Py_ssize_t c_row
     Py_ssize_t f_row
+    double *sums        # of the gradient of `before`, in the tiles of ext/norm.pyx, or NULL
+    Tiles tiles
 
 
 cdef int _read_before(tuple norm, Py_ssize_t channels, str kernel, Norm *n) except -1:
@@ -217,8 +219,28 @@ cdef void _forward_group(const Plan *p, Py_ssize_t number, const float *x, float
 # -- backward ------------------------------------------------------------------------------------------------------
 
 
+def sum_tiles(cnp.ndarray x, cnp.ndarray gy):
+    """T of the `sums` of `backward`; 0 where the images that it takes at a time are no whole number of tiles."""
+    cdef Image X, Y
+    cdef nnx_tiles target
+    read_image(x, cnp.NPY_FLOAT, True, "winograd_norm.sum_tiles", "x", &X)
+    read_image(gy, cnp.NPY_FLOAT, True, "winograd_norm.sum_tiles", "gy", &Y)
+    if cnp.PyArray_SIZE(gy) == 0 or cnp.PyArray_SIZE(x) == 0:
+        return 0
+    cut_tiles(&target, &Y, &Y, 0, 0)
+    return _sum_tiles(&X, _group(target.down * target.across, CHUNK_TILES, X.images)).down
+
+
+cdef Tiles _sum_tiles(const Image *X, Py_ssize_t group) noexcept nogil:
+    cdef Py_ssize_t pixels = X.size[1] * X.size[2]
+    cdef Tiles t = tiles_of(X.images * pixels, X.channels)
+    if group < X.images and group * pixels % t.height != 0:
+        t.down = 0
+    return t
+
+
 def backward(cnp.ndarray gy, tuple behind, cnp.ndarray x, tuple before, cnp.ndarray w, cnp.ndarray gx, cnp.ndarray gw,
-             tuple padding, int num_threads, cnp.ndarray added=None, cnp.ndarray positive=None):
+             tuple padding, int num_threads, cnp.ndarray added=None, cnp.ndarray positive=None, cnp.ndarray sums=None):
     """gx and gw = the gradients of y = z * w with stride 1 with respect to z and w.
 
     gy (N, F, H', W'), x and gx (N, C, H, W) channels-last; w and gw (F, C, 3, 3) of any strides; all float32.
@@ -227,6 +249,8 @@ def backward(cnp.ndarray gy, tuple behind, cnp.ndarray x, tuple before, cnp.ndar
     padding:  zeros above and to the left, at most 2; those below and to the right follow from the shapes
     added:    None, or an array like gx: gx = that + the gradient
     positive: None, or an array like gx: gx = 0 where that is not positive
+    sums:     None, or float64 (2, T, C) with T from `sum_tiles`, only with `before`: the sums over the tiles of
+              ext/norm.pyx that the gradient of `before` is made of (`normalize_backward`)
     """
     cdef Image X, W, Y, GX, GW
     cdef Plan p
@@ -249,12 +273,19 @@ def backward(cnp.ndarray gy, tuple behind, cnp.ndarray x, tuple before, cnp.ndar
         raise ValueError("winograd_norm.backward: expected x and gy with elements, got none")
     p.bias = NULL
     p.relu = False
+    p.sums = NULL
+    if sums is not None:
+        p.tiles = _sum_tiles(&X, _group((Y.size[1] + 3) // 4 * ((Y.size[2] + 3) // 4), CHUNK_TILES, X.images))
+        if p.before.mean == NULL or p.tiles.down == 0:
+            raise ValueError("winograd_norm.backward: expected sums only with `before` and tiles that suit x")
+        p.sums = <double *> output_pointer(
+            sums, cnp.NPY_DOUBLE, 2 * p.tiles.down * X.channels, "winograd_norm.backward", "sums")
     # The data gradient is a convolution of gy with the filters turned by 180 degrees.
     cut_tiles(&p.read, &Y, &X, 2 - <Py_ssize_t> padding[0], 2 - <Py_ssize_t> padding[1])
     cut_tiles(&p.made, &X, &X, 0, 0)
     p.made.added = joined_image(added, &X, "winograd_norm.backward", "added")
     p.made.positive = joined_image(positive, &X, "winograd_norm.backward", "positive")
-    p.made.stream = is_streamed(GX.data, X.images * X.image, X.channels, sizeof(float))
+    p.made.stream = p.sums == NULL and is_streamed(GX.data, X.images * X.image, X.channels, sizeof(float))
     cut_tiles(&p.source, &X, &Y, padding[0], padding[1])
     cut_tiles(&p.target, &Y, &Y, 0, 0)
     _backward(&p, X, W, Y, <float *> GX.data, GW, num_threads)
@@ -332,6 +363,8 @@ cdef void _backward_task(const Plan *p, Py_ssize_t task, const float *gy, const 
                       scratch + numbers)
             gradient = scratch + numbers
         _multiply(p, image, count, gradient, gx, scratch)
+        if p.sums != NULL:
+            _sum_up(p, image, count, gx, x)
         pixels = x + image * p.source.image
         if p.before.mean != NULL:
             _normalize(&p.before, count * p.source.image, p.source.channels, pixels, scratch + numbers + gradients)
@@ -339,6 +372,21 @@ cdef void _backward_task(const Plan *p, Py_ssize_t task, const float *gy, const 
         _add_weights(p, count, gradient, pixels, zeros, dU, more, scratch)
         more = True
         image = image + count
+
+
+cdef void _sum_up(const Plan *p, Py_ssize_t image, Py_ssize_t images, const float *gx, const float *x) noexcept nogil:
+    """What the gradient of `before` is made of, of some images whose gx is there and still in the cache."""
+    cdef const nnx_norm *norm = <const nnx_norm *> table().norm
+    cdef const Norm *n = &p.before
+    cdef Py_ssize_t pixels = p.tiles.rows // p.images, channels = p.tiles.columns, tile
+    cdef Py_ssize_t first = image * pixels // p.tiles.height * p.tiles.across
+    cdef Py_ssize_t last = ((image + images) * pixels + p.tiles.height - 1) // p.tiles.height * p.tiles.across
+    cdef Place place
+    for tile in range(first, last):
+        place = place_of(&p.tiles, tile)
+        norm.dots_f32(gx + place.at, x + place.at, place.height, place.width, channels, n.mean + place.column,
+                      n.scale + place.column, n.shift + place.column if n.relu else NULL, p.sums + place.sums,
+                      p.sums + p.tiles.down * channels + place.sums)
 
 
 cdef void _add_weights(const Plan *p, Py_ssize_t images, const float *gradient, const float *x, const float *zeros,

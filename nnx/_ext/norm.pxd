@@ -65,6 +65,59 @@ cdef extern from "table.h" nogil:
             Py_ssize_t above, double factor, double beta) noexcept nogil
 
 
+cdef enum:
+    NORM_TILE = 16384    # numbers of a tile, about: a quarter of a typical second-level cache for the largest type
+    NORM_TILE_ROWS = 64  # at least, so that the sums of a tile are few beside its numbers
+
+cdef struct Tiles:  # a matrix cut into down * across tiles
+    Py_ssize_t rows
+    Py_ssize_t columns
+    Py_ssize_t height  # rows of a tile
+    Py_ssize_t down
+    Py_ssize_t across
+
+
+cdef inline Py_ssize_t least(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return a if a < b else b
+
+
+cdef inline Tiles tiles_of(Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    cdef Tiles t
+    cdef Py_ssize_t width = least(columns, NORM_WIDTH)
+    t.rows, t.columns = rows, columns
+    t.height = NORM_TILE // width if width > 0 and NORM_TILE // width > NORM_TILE_ROWS else NORM_TILE_ROWS
+    t.down = (rows + t.height - 1) // t.height
+    t.across = (columns + NORM_WIDTH - 1) // NORM_WIDTH
+    return t
+
+
+cdef inline Py_ssize_t height_of(const Tiles *t, Py_ssize_t row) noexcept nogil:
+    return least(t.height, t.rows - row * t.height)
+
+
+cdef inline Py_ssize_t width_of(const Tiles *t, Py_ssize_t column) noexcept nogil:
+    return least(NORM_WIDTH, t.columns - column * NORM_WIDTH)
+
+
+cdef struct Place:  # where a tile lies
+    Py_ssize_t at      # its first number
+    Py_ssize_t column  # its first column
+    Py_ssize_t sums    # where its sums begin: a row of columns for each row of tiles
+    Py_ssize_t height
+    Py_ssize_t width
+
+
+cdef inline Place place_of(const Tiles *t, Py_ssize_t tile) noexcept nogil:
+    cdef Place p
+    cdef Py_ssize_t row = tile // t.across
+    p.column = tile % t.across * NORM_WIDTH
+    p.at = row * t.height * t.columns + p.column
+    p.sums = row * t.columns + p.column
+    p.height = height_of(t, row)
+    p.width = width_of(t, tile % t.across)
+    return p
+
+
 cdef inline Py_ssize_t columns_of(cnp.ndarray x, str kernel) except -1:
     """The last dimension of x, which has at least one element."""
     if x is None or cnp.PyArray_NDIM(x) == 0 or cnp.PyArray_SIZE(x) == 0:

@@ -38,6 +38,7 @@ def normalize_backward(
     relu: bool = False,
     bias: ndarray | None = None,
     factors: ndarray | None = None,
+    sums: ndarray | None = None,
 ) -> None: ...
 def apply_gradient(
     gy: ndarray, x: ndarray, gx: ndarray, mean: ndarray, factors: ndarray, relu: bool, num_threads: int

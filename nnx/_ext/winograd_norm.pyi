@@ -22,4 +22,6 @@ def backward(
     num_threads: int,
     added: ndarray | None = None,
     positive: ndarray | None = None,
+    sums: ndarray | None = None,
 ) -> None: ...
+def sum_tiles(x: ndarray, gy: ndarray) -> int: ...

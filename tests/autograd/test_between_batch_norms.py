@@ -6,6 +6,7 @@ Against one operation after the other: the same bits, but for weight gradients, 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -104,6 +105,12 @@ def two_readers(net, x):
     return net.convs[1](x) * 2 + net.convs[2](x) + x
 
 
+def two_convolutions(net, x):
+    """Those alone, so that the first gradient that reaches the ReLU is that of one of them."""
+    x = F.relu(net.norms[0](net.convs[0](x)))
+    return net.convs[1](x) + net.convs[2](x) * 2
+
+
 def without_relu(net, x):
     """Batch norm alone in front of a convolution, and of one with its ReLU."""
     x = nnx.cat([x])
@@ -169,7 +176,7 @@ def compare(net, x, monkeypatch, exact=()):
 
 
 SHAPES = [(40, 16, 16, 16), (11, 16, 29, 27), (64, 16, 12, 9)]
-FUNCTIONS = [three, two_blocks, two_readers, without_relu, pooled, relus_only, branches, leaf_twice]
+FUNCTIONS = [three, two_blocks, two_readers, two_convolutions, without_relu, pooled, relus_only, branches, leaf_twice]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
@@ -261,6 +268,22 @@ def test_the_relu_between_them_is_never_written(normalized):
     y = net(Tensor(images((64, 16, 32, 32)), requires_grad=True))
     y.backward(images(y.shape, 1))
     assert normalized == []
+
+
+@pytest.mark.parametrize(
+    ("function", "summed"), [(three, 2), (two_blocks, 2), (two_readers, 0), (two_convolutions, 0), (without_relu, 0)]
+)
+def test_sums_for_a_batch_norm_on_the_way(function, summed, monkeypatch):
+    """Where a convolution's data gradient is all that reaches the ReLU between them."""
+    seen = []
+    original = norm._norm.normalize_backward
+    stub = SimpleNamespace(**{name: getattr(norm._norm, name) for name in dir(norm._norm) if not name.startswith("_")})
+    stub.normalize_backward = lambda *args: seen.append(args[-1] is not None) or original(*args)
+    monkeypatch.setattr(norm, "_norm", stub)
+    x = Tensor(images(SHAPES[0]), requires_grad=True)
+    y = Net(function)(x)
+    y.backward(images(y.shape, 1))
+    assert seen.count(True) == summed
 
 
 def test_one_sample_behind_a_batch_norm():

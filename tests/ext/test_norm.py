@@ -353,6 +353,9 @@ def frozen(a):
          ValueError, "expected factors only with from_batch and without gx, got from_batch=False and no gx"),
         (lambda: norm.normalize_backward(X, X, None, V, V, None, None, None, True, 1, False, None, np.ones((3, 3))),
          ValueError, "normalize_backward: expected factors with 12 elements"),
+        (lambda: norm.normalize_backward(
+            X, X, None, V, V, None, None, None, True, 1, False, None, np.ones((4, 3)), np.ones((2, 2, 3))), ValueError,
+         "normalize_backward: expected sums with 6 elements"),
         (lambda: norm.apply_gradient(X, X, X.copy(), V, np.ones((3, 3)), False, 1), ValueError,
          "apply_gradient: expected factors with 12 elements"),
         (lambda: norm.apply_gradient(X[:2], X, X.copy(), V, np.ones((4, 3)), False, 1), ValueError,

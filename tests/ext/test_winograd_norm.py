@@ -103,6 +103,45 @@ def test_backward(level, case, relu):
         assert np.abs(gw - exact).max() < PROMISE * np.sqrt(np.mean(exact**2))
 
 
+@pytest.mark.parametrize("relu", (False, True))
+@pytest.mark.parametrize(
+    "case",
+    [(9, 16, 16, (16, 16), (1, 1)), (3, 16, 20, (32, 32), (1, 1)), (7, 64, 16, (8, 8), (1, 1)),
+     (3, 20, 5, (9, 14), (0, 2)), (2, 290, 16, (4, 4), (1, 1)), (9, 290, 3, (16, 16), (1, 1)),
+     (1, 33, 16, (40, 37), (1, 1))],
+    ids=str,
+)  # fmt: skip
+def test_sums_on_the_way_have_the_bits_of_those_afterwards(level, case, relu):
+    """Several images to a tile of ext/norm.pyx, several tiles to an image, more than one column of tiles."""
+    c = Case(6, *case)
+    rstd = (1 / np.sqrt(c.var + F(1e-5))).astype(F)
+    before = (c.mean, rstd * c.weight, c.bias, relu)
+    tiles = winograd_norm.sum_tiles(c.x, c.gy)
+    assert tiles > 0
+    plain, gw = empty_last(c.x.shape, F), np.empty_like(c.w)
+    winograd_norm.backward(c.gy, None, c.x, before, c.w, plain, gw, c.padding, 2)
+
+    def gradients(gx, sums):
+        shapes = (c.x.shape[1],), (c.x.shape[1],), (4, c.x.shape[1])
+        results = weight, bias, factors = [np.full(shape, np.nan, F) for shape in shapes]
+        how = c.weight, weight, bias, True, 2, relu, c.bias, factors
+        norm.normalize_backward(nhwc(gx), nhwc(c.x), None, c.mean, rstd, *how, sums)
+        return [a.tobytes() for a in results]
+
+    expected = gradients(plain, None)
+    for threads in (1, 2, 5):
+        gx, sums = empty_last(c.x.shape, F), np.full((2, tiles, c.x.shape[1]), np.nan)
+        winograd_norm.backward(c.gy, None, c.x, before, c.w, gx, gw, c.padding, threads, None, None, sums)
+        np.testing.assert_array_equal(gx, plain)
+        assert gradients(gx, sums) == expected
+
+
+def test_sums_only_of_whole_tiles():
+    c = Case(7, 11, 16, 16, (29, 27), (1, 1))
+    assert winograd_norm.sum_tiles(c.x, c.gy) == 0
+    assert winograd_norm.sum_tiles(c.x[:0], c.gy[:0]) == 0
+
+
 def test_the_number_of_threads_does_not_change_the_bits(level):
     results = set()
     for threads in (1, 2, 3, 4, 8):
@@ -143,7 +182,7 @@ def arguments(**change):
     good = {
         "gy": c.gy, "behind": c.behind(False)[0], "x": c.x, "before": c.before(False)[0], "w": c.w,
         "gx": empty_last(c.x.shape, F), "gw": np.empty_like(c.w), "padding": (1, 1), "num_threads": 1,
-        "added": None, "positive": None,
+        "added": None, "positive": None, "sums": None,
     }  # fmt: skip
     return (good | change).values()
 
@@ -179,6 +218,11 @@ SIX, FACTORS = np.ones(6, F), np.ones((4, 6), F)
         ({"behind": (Y, SIX[:5], FACTORS, True)}, ValueError, "expected mean with 6 elements"),
         ({"added": Y}, ValueError, r"expected added of the result's shape \(2, 4, 5, 5\), got \(2, 6, 5, 5\)"),
         ({"positive": np.ones((2, 4, 5, 5), F)}, ValueError, "expected positive to be channels-last in memory"),
+        ({"sums": np.ones((2, 1, 4)), "before": None}, ValueError,
+         "expected sums only with `before` and tiles that suit x"),
+        ({"sums": np.ones((2, 2, 4))}, ValueError, "expected sums with 8 elements"),
+        ({"sums": np.ones((2, 1, 4), F)}, TypeError, "expected sums to be float64"),
+        ({"sums": frozen(np.ones((2, 1, 4)))}, ValueError, "expected sums to be writeable"),
         ({"gy": last(np.ones((0, 6, 5, 5), F)), "x": last(np.ones((0, 4, 5, 5), F)), "behind": None,
           "gx": last(np.ones((0, 4, 5, 5), F))}, ValueError, "expected x and gy with elements, got none"),
     ],

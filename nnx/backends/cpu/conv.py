@@ -292,8 +292,16 @@ class ConvKernels:
         if not _can_join(z, added, positive):
             return None
         gx, gw = empty_channels_last(z.shape, z.dtype), empty(w.shape, w.dtype)
-        arrays = channels_last(g), behind, channels_last(z), before, _whole(w), gx, gw
-        _winograd_norm.backward(*arrays, low, _threads(g, gw), added, positive)
+        g, z = channels_last(g), channels_last(z)
+        sums = None
+        if isinstance(x, LaterNorm) and x.relu and added is None and positive is None:
+            # The gradient of that batch norm comes next, and begins with sums over gx: they are made on the way.
+            tiles = _winograd_norm.sum_tiles(z, g)
+            sums = np.empty((2, tiles, z.shape[1])) if tiles else None
+        arrays = g, behind, z, before, _whole(w), gx, gw
+        _winograd_norm.backward(*arrays, low, _threads(g, gw), added, positive, sums)
+        if isinstance(x, LaterNorm) and sums is not None:
+            x.summed = gx, sums
         return gx, gw
 
     def channel_sum(self, gy: np.ndarray) -> np.ndarray:

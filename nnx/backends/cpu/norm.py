@@ -25,7 +25,21 @@ class LaterNorm:
     """Batch norm whose statistics are there, and whose result is written together with a sum or a ReLU that follows
     (`nnx.backends.base.later`)."""
 
-    __slots__ = ("added", "bias", "dtype", "eps", "mean", "relu", "result", "rstd", "shape", "var", "weight", "x")
+    __slots__ = (
+        "added",
+        "bias",
+        "dtype",
+        "eps",
+        "mean",
+        "relu",
+        "result",
+        "rstd",
+        "shape",
+        "summed",
+        "var",
+        "weight",
+        "x",
+    )
 
     def __init__(
         self,
@@ -51,6 +65,8 @@ class LaterNorm:
         self.added = added
         self.relu = relu
         self.result: np.ndarray | None = None  # of the positive part, once it was computed: its gradient needs it again
+        # the gradient that a convolution of it gave, and the sums over it that its own gradient is made of
+        self.summed: tuple[np.ndarray, np.ndarray] | None = None
 
     def array(self, relu: bool = False) -> np.ndarray:
         if self.result is not None:
@@ -181,12 +197,16 @@ class NormKernels(NormOps):
         y: np.ndarray | None = None,
         bias: np.ndarray | None = None,
     ) -> tuple[LaterNormGradient, np.ndarray, np.ndarray] | None:
-        relu = y is not None
+        relu, given = y is not None, gy
         if (relu and bias is None) or not _takes_images(x, gy, weight, mean, rstd, bias):
             return None
         gy, x, mean, rstd = channels_last(gy), channels_last(x), _contiguous(mean), _contiguous(rstd)
         gw, gb, factors = _channels(x), _channels(x), np.empty((4, x.shape[1]), x.dtype)
-        parameters = _contiguous(weight), gw, gb, True, threads_for(x.size, 3), relu, _contiguous(bias), factors
+        sums = None
+        if isinstance(y, LaterNorm) and y.summed is not None:
+            sums = y.summed[1] if y.summed[0] is given and y.x is x else None
+            y.summed = None
+        parameters = _contiguous(weight), gw, gb, True, threads_for(x.size, 3), relu, _contiguous(bias), factors, sums
         _norm.normalize_backward(nhwc(gy), nhwc(x), None, mean, rstd, *parameters)
         return LaterNormGradient(gy, x, mean, factors, relu), gw, gb
 
