@@ -95,12 +95,12 @@ SHAPES = [
 
 
 def gemm_peak() -> float:
-    """GFLOP/s of a product of 1024 x 1024 matrices in nnx."""
+    """GFLOP/s of a product of 1024 x 1024 matrices in nnx, the best of a second: a processor may be away."""
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((2, 1024, 1024)).astype(np.float32)
     backend = backend_of(a)
-    taken = []
-    for _ in range(9):
+    taken: list[float] = []
+    while sum(taken) < 1:
         start = time.perf_counter()
         backend.matmul(a, b)
         taken.append(time.perf_counter() - start)

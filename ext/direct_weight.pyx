@@ -31,7 +31,7 @@ cdef enum:
     CHUNK_BYTES = 1048576  # than that
     TASKS_PER_THREAD = 2   # at least, where there are parts enough
     SUM_BLOCK = 1024       # numbers of a chunk's sums that one task adds up
-    NARROW = 16            # of 100: what a single vector of lanes costs more than a half of two
+    NARROW = 16            # per cent that a single vector of lanes costs more than half of a pair
 
 cdef struct Sums:
     bint depthwise
@@ -69,13 +69,14 @@ def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple stride, tup
         _weight_grad[double](<double *> W.data, &p, X, W, Y, num_threads)
 
 
-cdef Sums _sums_of(const Plan *p, const Image *Y, Py_ssize_t units, real *unused) noexcept nogil:
+cdef Sums _sums_of(const Plan *p, const Image *Y, Py_ssize_t units, Py_ssize_t itemsize) noexcept nogil:
     """What is in lanes, and how many chunks and parts there are."""
     cdef Sums s
     cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
-    cdef Py_ssize_t lanes = (gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()) // 2
-    cdef Py_ssize_t most = kernels.direct_grouped_most_f32() if real is float else kernels.direct_grouped_most_f64()
+    cdef bint single = itemsize == sizeof(float)
+    cdef Py_ssize_t lanes = (gemm.gemm_panel_f32() if single else gemm.gemm_panel_f64()) // 2
+    cdef Py_ssize_t most = kernels.direct_grouped_most_f32() if single else kernels.direct_grouped_most_f64()
     cdef Py_ssize_t of_filters, of_run, worth
     s.lanes = lanes
     s.depthwise = is_depthwise(p, Y, lanes, most)
@@ -91,7 +92,7 @@ cdef Sums _sums_of(const Plan *p, const Image *Y, Py_ssize_t units, real *unused
         s.ld = of_run * lanes
         s.group = s.F * p.runs * s.ld
         s.parts = p.runs * (
-            kernels.direct_weight_blocks_f32(s.F) if real is float else kernels.direct_weight_blocks_f64(s.F))
+            kernels.direct_weight_blocks_f32(s.F) if single else kernels.direct_weight_blocks_f64(s.F))
     else:
         s.ld = of_filters * lanes
         s.group = p.runs * p.length * s.ld
@@ -100,7 +101,7 @@ cdef Sums _sums_of(const Plan *p, const Image *Y, Py_ssize_t units, real *unused
     # in the cache.
     s.tail = s.ld > 2 * lanes if s.depthwise else not s.turned and s.ld != s.F
     worth = max(Y.images * p.out[0] * p.out[1] * p.out[2] // CHUNK_PIXELS,
-                CHUNK_BYTES // (s.groups * s.group * <Py_ssize_t> sizeof(real)))
+                CHUNK_BYTES // (s.groups * s.group * itemsize))
     s.chunks = max(min(units, min(worth, CHUNKS)), 1)
     return s
 
@@ -109,7 +110,7 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
     cdef Shares shares
     cdef int thread
     cdef Py_ssize_t units = Y.images * p.out[0] * p.bands if Y.size[1] * Y.size[2] > 0 else 0
-    cdef Sums s = _sums_of[real](p, &Y, units, NULL)
+    cdef Sums s = _sums_of(p, &Y, units, sizeof(real))
     cdef Py_ssize_t size = s.groups * s.group, parts = 1, task, part, chunk, unit, g, f
     cdef Py_ssize_t copy = (p.band * p.out[2] * Y.channels + s.lanes + 15) // 16 * 16 if s.tail else 0
     cdef Py_ssize_t scratch = copy + (padded_size(p) if p.padded else 0) + 16

@@ -11,10 +11,11 @@ from nnx.nn import init
 
 def test_F113_units_that_start_alike_stay_alike():
     weight, losses = initialisation.train_two_layers(zero=True, steps=10)
-    np.testing.assert_array_equal(weight, np.broadcast_to(weight[0], weight.shape))
-    assert np.abs(weight).max() > 0, "they do move, but together"
+    # BLAS may round the columns of a product differently
+    np.testing.assert_allclose(weight, np.broadcast_to(weight[0], weight.shape), rtol=1e-12)
+    assert np.abs(weight).max() > 1e-3, "they do move, but together"
     different, better = initialisation.train_two_layers(zero=False, steps=10)
-    assert (different != different[0]).any() and better[-1] < losses[-1]
+    assert np.abs(different - different[0]).max() > 0.1 and better[-1] < losses[-1]
 
 
 # 200,000 draws: the standard error of a standard deviation is sigma / sqrt(2 n) = 0.0016 sigma; the band is 4 of them
