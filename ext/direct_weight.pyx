@@ -128,7 +128,7 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
         partial = <real *> take_workspace(max(s.chunks * size, 1) * sizeof(real))
         buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
         with nogil:
-            if s.depthwise or units == 0:
+            if units == 0:
                 memset(partial, 0, s.chunks * size * sizeof(real))
             share_out(&shares, s.chunks * parts, num_threads)
             for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
@@ -137,6 +137,8 @@ cdef int _weight_grad(real *gw, Plan *p, Image X, Image W, Image Y, int num_thre
                     chunk = task // parts
                     part = task % parts
                     mine = buffer + thread * scratch
+                    if s.depthwise:  # whose kernel only adds
+                        memset(partial + chunk * size, 0, size * sizeof(real))
                     if s.tail:
                         memset(mine, 0, copy * sizeof(real))
                     for unit in range(units * chunk // s.chunks, units * (chunk + 1) // s.chunks):

@@ -307,21 +307,21 @@ cdef bint _normalize_backward(
         scale[c] = rstd[c] * weight[c] if weight != NULL else rstd[c]
         shift[c] = bias[c] if bias != NULL else 0
     if gw != NULL or gb != NULL or ((gx != NULL or later) and from_batch):
-        share_out(&shares, down * t.across if summed == NULL else 0, threads)
-        for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
-            tile = next_of(&shares, thread)
-            while tile >= 0:
-                p = place_of(t, tile)
-                if real is float:
-                    kernels.dots_f32(
-                        gy + p.at, x + p.at, p.height, p.width, n, mean + p.column, scale + p.column,
-                        shift + p.column if relu else NULL, sums + p.sums, dots + p.sums)
-                else:
-                    kernels.dots_f64(
-                        gy + p.at, x + p.at, p.height, p.width, n, mean + p.column, scale + p.column,
-                        shift + p.column if relu else NULL, sums + p.sums, dots + p.sums)
-                tile = next_of(&shares, thread)
         if summed == NULL:
+            share_out(&shares, down * t.across, threads)
+            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                tile = next_of(&shares, thread)
+                while tile >= 0:
+                    p = place_of(t, tile)
+                    if real is float:
+                        kernels.dots_f32(
+                            gy + p.at, x + p.at, p.height, p.width, n, mean + p.column, scale + p.column,
+                            shift + p.column if relu else NULL, sums + p.sums, dots + p.sums)
+                    else:
+                        kernels.dots_f64(
+                            gy + p.at, x + p.at, p.height, p.width, n, mean + p.column, scale + p.column,
+                            shift + p.column if relu else NULL, sums + p.sums, dots + p.sums)
+                    tile = next_of(&shares, thread)
             summed = part
         add_up(summed, down, n, sum)
         add_up(summed + down * n, down, n, dot)

@@ -276,8 +276,13 @@ def backward(cnp.ndarray gy, tuple behind, cnp.ndarray x, tuple before, cnp.ndar
     p.sums = NULL
     if sums is not None:
         p.tiles = _sum_tiles(&X, _group((Y.size[1] + 3) // 4 * ((Y.size[2] + 3) // 4), CHUNK_TILES, X.images))
-        if p.before.mean == NULL or p.tiles.down == 0:
-            raise ValueError("winograd_norm.backward: expected sums only with `before` and tiles that suit x")
+        if p.before.mean == NULL:
+            raise ValueError("winograd_norm.backward: expected sums only with before, got before=None")
+        if p.tiles.down == 0:
+            raise ValueError(
+                "winograd_norm.backward: expected no sums where sum_tiles is 0, got some for x of shape "
+                f"{_shape(x)} and gy of shape {_shape(gy)}"
+            )
         p.sums = <double *> output_pointer(
             sums, cnp.NPY_DOUBLE, 2 * p.tiles.down * X.channels, "winograd_norm.backward", "sums")
     # The data gradient is a convolution of gy with the filters turned by 180 degrees.

@@ -73,8 +73,7 @@ class Module:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "weight" in cls.__dict__ or "bias" in cls.__dict__:
-            cls._has_properties = True
+        cls._has_properties = hasattr(cls, "weight") or hasattr(cls, "bias")
 
     def _weight_and_bias(self) -> tuple[Any, Any]:
         """What `self.weight, self.bias` are. The usual lookup tries all else first: for one sample that is a part of

@@ -353,12 +353,19 @@ def test_a_subclass_may_make_weight_and_bias_anew(rng):
         def weight(self):
             return 2 * self._parameters["weight"]
 
-    class Halved(Doubled):
+    class Inherits(Doubled):
         pass
 
+    class Twice:
+        weight = Doubled.__dict__["weight"]
+
+    class Mixed(Twice, nn.Linear):
+        """The property comes from a class that is no Module."""
+
     x = rng.standard_normal((3, 4)).astype(np.float32)
-    for kind in (Doubled, Halved):
+    for kind in (Doubled, Inherits, Mixed):
         layer = kind(4, 2)
+        layer._parameters["weight"].data[...] = rng.standard_normal((2, 4))  # what was drawn went into a property
         expected = x @ (2 * layer._parameters["weight"].data).T + layer.bias.data
         nnx.testing.assert_close(layer(x).data, expected, 1e-6)
     layer = nn.Conv1d(4, 2, 1, bias=False)
