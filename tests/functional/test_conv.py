@@ -376,3 +376,17 @@ TYPE_ERRORS = [
 def test_type_error(call, message):
     with pytest.raises(TypeError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["stride", "padding", "dilation"])
+@pytest.mark.parametrize("bad", [1.0, True])
+def test_a_question_that_was_answered_is_checked_anew_in_other_types(name, bad):
+    """1.0 and True compare equal to 1, which has just been asked."""
+    x, w = np.ones((1, 2, 6, 6), np.float32), np.ones((3, 2, 3, 3), np.float32)
+    F.conv2d(x, w, **{name: (1, 1)})
+    with pytest.raises(TypeError, match=f"conv2d: expected {name} "):
+        F.conv2d(x, w, **{name: (bad, bad)})
+    if name != "padding":
+        F.max_pool2d(x, 2, **{name: (1, 1)})
+        with pytest.raises(TypeError, match=f"max_pool2d: expected {name} "):
+            F.max_pool2d(x, 2, **{name: (bad, bad)})
