@@ -116,7 +116,7 @@ def behind_batch_norm(x: tuple[int, ...], filters: int) -> Case:
 
             def run() -> tuple[np.ndarray, ...]:
                 later = backend.batch_norm_backward_later(mine_gy, mine_y, scale, mean, rstd)
-                both = later and backend.conv_gradients_of_later(later[0], mine, weights, *geometry)
+                both = later and backend.conv_gradients(later[0], mine, weights, *geometry)
                 if both:
                     return both
                 g = backend.batch_norm_backward(mine_gy, mine_y, scale, mean, rstd, (True, True, True))[0]

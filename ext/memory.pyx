@@ -45,7 +45,11 @@ cdef extern from *:
         return block;
     #endif
     }
+    static void nnx_fetch(const char *data, size_t size) {
+        for (size_t i = 0; i < size; i += 64) (void)*(const volatile char *)(data + i);
+    }
     """
+    void nnx_fetch(const char *data, size_t size) noexcept nogil
     void *nnx_system_allocate(size_t size) noexcept nogil
     void nnx_system_free(void *block) noexcept nogil
 
@@ -80,6 +84,10 @@ cdef int _count = 0
 cdef size_t _bytes = 0
 cdef size_t _limit = <size_t> 1 << 30
 cdef PyThread_type_lock _lock = PyThread_allocate_lock()
+
+
+cdef void fetch(const void *data, size_t size) noexcept nogil:
+    nnx_fetch(<const char *> data, size)
 
 
 cdef inline size_t _size_of(void *block) noexcept nogil:

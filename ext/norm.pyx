@@ -237,7 +237,7 @@ def normalize_backward(
     relu:       the positive part was taken of the result, and gy is the gradient of that. Only with `from_batch`. Where
                 it was positive is worked out again, from `bias` among others
     factors:    (4, C), instead of gx and only with `from_batch`: what `apply_gradient` makes gx of
-    sums:       float64 (2, T, C), what `winograd_norm.backward` has summed up of T tiles: gy and x are not read for it
+    sums:       float64 (2, T, C), what `winograd_images.backward` has summed up of T tiles; gy and x are not read
     """
     cdef int kind = real_type(x, "normalize_backward", "x")
     cdef Py_ssize_t columns = columns_of(x, "normalize_backward"), size = cnp.PyArray_SIZE(x)

@@ -61,13 +61,14 @@ cdef const void *joined_image(cnp.ndarray a, const Image *y, str kernel, str arg
     return other.data
 
 
-cdef Py_ssize_t _block(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t weights) noexcept nogil:
-    """Tiles per block: with few weights, so few that a block stays in the first-level cache."""
+cdef Py_ssize_t _block(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t weights, Py_ssize_t rows) noexcept nogil:
+    """Tiles per block: with few weights, so few that a block stays in the first-level cache. Otherwise whole `rows`,
+    which are multiplied together."""
     if 36 * weights * <Py_ssize_t> sizeof(float) <= FILTER_BYTES:
         return TILE_STEP
     # Large filters are read for each block: what fits into BLOCK_BYTES, and at least eight blocks.
     cdef Py_ssize_t fit = min(BLOCK_BYTES // (36 * channels * sizeof(float)), MOST_TILES, (tiles + 7) // 8)
-    return max(fit // TILE_STEP * TILE_STEP, TILE_STEP)
+    return max(fit // rows * rows, TILE_STEP)
 
 
 cdef int check_shapes(const Image *x, const Image *w, const Image *y, tuple padding, str kernel) except -1:
@@ -148,10 +149,11 @@ cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t s
     cut_tiles(&target, &Y, &Y, 0, 0)
     target.added, target.positive = added, positive
     target.stream = is_streamed(Y.data, Y.images * Y.image, F, sizeof(float))
-    cdef Py_ssize_t tiles = Y.images * target.down * target.across, block = _block(tiles, c_row + f_row, C * F)
+    cdef Py_ssize_t tiles = Y.images * target.down * target.across
+    cdef Py_ssize_t block = _block(tiles, c_row + f_row, C * F, winograd.winograd_rows_f32()), room = up(block, 6)
     cdef Py_ssize_t blocks = (tiles + block - 1) // block, groups = (F + lanes - 1) // lanes
-    # a line of padding keeps the 36 matrices from falling onto the same cache sets
-    cdef Py_ssize_t u_step = up(F, panel) * C, v_step = block * c_row + 16, m_step = block * f_row + 16
+    cdef Py_ssize_t u_step = up(F, panel) * C + WINOGRAD_PAD
+    cdef Py_ssize_t v_step = room * c_row + WINOGRAD_PAD, m_step = room * f_row + WINOGRAD_PAD
     cdef Py_ssize_t scratch = 36 * (v_step + m_step), b, g, first, count
     cdef float *packed = NULL
     cdef float *buffer = NULL
@@ -208,13 +210,13 @@ cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left
     cut_tiles(&source, &X, &Y, top, left)
     cut_tiles(&target, &Y, &Y, 0, 0)
     cdef Py_ssize_t tiles = Y.images * target.down * target.across, block = min(CHUNK_TILES, max(tiles // 2, 1))
-    cdef Py_ssize_t blocks = (tiles + block - 1) // block, size = 36 * rows * c_row
+    cdef Py_ssize_t blocks = (tiles + block - 1) // block, size = 36 * (rows * c_row + WINOGRAD_PAD)
     if size * <Py_ssize_t> sizeof(float) >= MANY_BYTES:
         return _weight_grad_by_matrix(X, W, &source, &target, Y, tiles, num_threads)
     cdef Py_ssize_t chunks = min(blocks, CHUNKS, PARTIAL_BYTES // (size * <Py_ssize_t> sizeof(float)))
     chunks = max(min(chunks, max(tiles // CHUNK_TILES, 2)), 1)
     cdef Py_ssize_t per_chunk = (blocks + chunks - 1) // chunks
-    cdef Py_ssize_t v_step = block * c_row + 16, d_step = block * f_row + 16
+    cdef Py_ssize_t v_step = block * c_row + WINOGRAD_PAD, d_step = block * f_row + WINOGRAD_PAD
     cdef Py_ssize_t scratch = 36 * (v_step + d_step) + 16, chunk, f
     cdef float *partial = NULL
     cdef float *buffer = NULL
@@ -260,14 +262,15 @@ cdef int _weight_grad_by_matrix(Image X, Image W, const nnx_tiles *source, const
     cdef Py_ssize_t slab_bytes = 36 * F * c_row * <Py_ssize_t> sizeof(float) // 2
     slab_bytes = min(max(slab_bytes, LEAST_SLAB_BYTES), MOST_SLAB_BYTES)
     cdef Py_ssize_t slab = min(up(tiles, TILE_STEP), max(slab_bytes // per_tile // TILE_STEP, 1) * TILE_STEP)
-    cdef Py_ssize_t v_step = slab * up(C, panel) + 16, d_step = slab * f_row + 16
+    cdef Py_ssize_t v_step = slab * up(C, panel) + WINOGRAD_PAD, d_step = slab * f_row + WINOGRAD_PAD
     cdef Py_ssize_t parts = (F + SLAB_ROWS - 1) // SLAB_ROWS, start = 0, count, steps, i, task, k, f
+    cdef Py_ssize_t dU_step = F * c_row + WINOGRAD_PAD
     cdef float *dU = NULL
     cdef float *V = NULL
     cdef float *D = NULL
     cdef float *zeros = NULL
     try:
-        dU = <float *> take_workspace(36 * F * c_row * sizeof(float) + 64)
+        dU = <float *> take_workspace(36 * dU_step * sizeof(float) + 64)
         V = <float *> take_workspace(36 * v_step * sizeof(float) + 64)
         D = <float *> take_workspace(36 * d_step * sizeof(float) + 64)
         zeros = <float *> take_workspace((max(C, F) + 64) * sizeof(float))
@@ -286,7 +289,7 @@ cdef int _weight_grad_by_matrix(Image X, Image W, const nnx_tiles *source, const
                         k = task // parts
                         f = task % parts * SLAB_ROWS
                         gemm.gemm_f32(min(SLAB_ROWS, F - f), c_row, count, D + k * d_step + f, 1, f_row, V + k * v_step,
-                                      count, dU + (k * F + f) * c_row, c_row, 1, start > 0, NULL, NULL, 0)
+                                      count, dU + k * dU_step + f * c_row, c_row, 1, start > 0, NULL, NULL, 0)
                         task = next_of(&shares, thread)
                 start = start + slab
             for f in prange(F, num_threads=num_threads, schedule="static"):
@@ -323,7 +326,7 @@ cdef void _weight_chunk(const nnx_winograd *winograd, const nnx_tiles *source, c
     cdef float *D = V + 36 * v_step
     cdef Py_ssize_t b, first, count
     if start >= stop:
-        memset(dU, 0, 36 * rows * c_row * sizeof(float))
+        memset(dU, 0, 36 * (rows * c_row + WINOGRAD_PAD) * sizeof(float))
     for b in range(start, stop):
         first = b * block
         count = min(block, tiles - first)

@@ -32,7 +32,7 @@ NOT_OFFERED = (
     "batch_norm_backward_later",
     "batch_norm_later",
     "conv_data_grad_joined",
-    "conv_gradients_of_later",
+    "conv_gradients",
     "conv_of_later",
     "conv_sums_behind_max_pool",
 )

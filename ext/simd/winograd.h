@@ -20,15 +20,25 @@
 #define VEC NAME(vec)
 #if VLEN >= WINOGRAD_ROWS && (defined(__AVX512F__) || defined(__aarch64__))
 #define WEIGHT_ROWS WINOGRAD_ROWS /* times two vectors are 16 sums in 32 registers */
+#define PRODUCT_ROWS 8
 #elif VLEN >= 4
 #define WEIGHT_ROWS 4
 #else
 #define WEIGHT_ROWS VLEN
 #endif
 
+#ifndef PRODUCT_ROWS
+#define PRODUCT_ROWS 6
+#endif
+
 static ptrdiff_t NAME(winograd_lanes)(void)
 {
     return VLEN;
+}
+
+static ptrdiff_t NAME(winograd_rows)(void)
+{
+    return PRODUCT_ROWS;
 }
 
 /* One dimension of B' d, A' m, A e and G w; the two-dimensional transforms apply them to columns and then to rows. */
@@ -87,34 +97,54 @@ INLINE void NAME(gather_step)(const VEC *u, ptrdiff_t s, VEC *o)
     o[2] = sixth * (sum2 - sum1) + u[5 * s];
 }
 
+/* VLEN filters of 3x3 taps, one vector each: out[36] = G w G'. */
+INLINE void NAME(filter_tile)(const REAL *w, REAL *to, ptrdiff_t step)
+{
+    VEC taps[9], half[18], out[6];
+    UNROLL(9)
+    for (int t = 0; t < 9; t++)
+        taps[t] = LOAD(w + t * VLEN);
+    UNROLL(3)
+    for (int j = 0; j < 3; j++) {
+        NAME(weight_step)(taps + j, 3, out);
+        for (int i = 0; i < 6; i++)
+            half[i * 3 + j] = out[i];
+    }
+    UNROLL(6)
+    for (int i = 0; i < 6; i++) {
+        NAME(weight_step)(half + i * 3, 1, out);
+        for (int j = 0; j < 6; j++)
+            STORE(to + (i * 6 + j) * step, out[j]);
+    }
+}
+
 /* packed[36][panel][c][panel width] = G w G' for filters first ... first + filters - 1 (a multiple of VLEN but for the last
  * ones), zero beyond. w's element (f, c, i, j) is w[f * sf + c * sc + i * sh + j * sw]. */
 static void NAME(winograd_weights)(ptrdiff_t C, ptrdiff_t first, ptrdiff_t filters, const REAL *w, ptrdiff_t sf,
                                    ptrdiff_t sc, ptrdiff_t sh, ptrdiff_t sw, ptrdiff_t panel, REAL *packed,
                                    ptrdiff_t step)
 {
+    enum { AT_ONCE = 8 }; /* channels: a vector that is read right after its numbers were written has to wait for them */
+    REAL taps[AT_ONCE * 9 * VLEN];
+    ptrdiff_t at[9];
+    for (int t = 0; t < 9; t++)
+        at[t] = t / 3 * sh + t % 3 * sw;
     for (ptrdiff_t f = first; f < first + filters; f += VLEN) {
         const ptrdiff_t n = first + filters - f < VLEN ? first + filters - f : VLEN;
         REAL *to = packed + f / panel * panel * C + f % panel;
-        for (ptrdiff_t c = 0; c < C; c++) {
-            VEC taps[9], half[18], out[6];
-            for (int t = 0; t < 9; t++) {
-                REAL lanes[VLEN] = {0};
-                const REAL *from = w + f * sf + c * sc + t / 3 * sh + t % 3 * sw;
-                for (ptrdiff_t i = 0; i < n; i++)
-                    lanes[i] = from[i * sf];
-                taps[t] = LOAD(lanes);
+        if (n < VLEN)
+            memset(taps, 0, sizeof taps);
+        for (ptrdiff_t start = 0; start < C; start += AT_ONCE) {
+            const ptrdiff_t count = C - start < AT_ONCE ? C - start : AT_ONCE;
+            for (ptrdiff_t i = 0; i < n; i++) {
+                const REAL *from = w + (f + i) * sf + start * sc;
+                for (ptrdiff_t c = 0; c < count; c++, from += sc)
+                    UNROLL(9)
+                    for (int t = 0; t < 9; t++)
+                        taps[(c * 9 + t) * VLEN + i] = from[at[t]];
             }
-            for (int j = 0; j < 3; j++) {
-                NAME(weight_step)(taps + j, 3, out);
-                for (int i = 0; i < 6; i++)
-                    half[i * 3 + j] = out[i];
-            }
-            for (int i = 0; i < 6; i++) {
-                NAME(weight_step)(half + i * 3, 1, out);
-                for (int j = 0; j < 6; j++)
-                    STORE(to + (i * 6 + j) * step + c * panel, out[j]);
-            }
+            for (ptrdiff_t c = 0; c < count; c++)
+                NAME(filter_tile)(taps + c * 9 * VLEN, to + (start + c) * panel, step);
         }
     }
 }
@@ -216,26 +246,26 @@ static void NAME(winograd_input)(const struct nnx_tiles *x, const REAL *data, pt
     }
 }
 
-/* out[6 x vectors] = A[6 x depth] B[depth x panel]; vectors is a constant. */
-INLINE void NAME(six_products)(const int vectors, ptrdiff_t depth, const REAL *A, ptrdiff_t lda, const REAL *B,
-                               const ptrdiff_t panel, REAL *out, ptrdiff_t ldo)
+/* out[rows x vectors] = A[rows x depth] B[depth x panel]; rows and vectors are constants, twelve sums at most. */
+INLINE void NAME(tile_products)(const int rows, const int vectors, ptrdiff_t depth, const REAL *A, ptrdiff_t lda,
+                                const REAL *B, const ptrdiff_t panel, REAL *out, ptrdiff_t ldo)
 {
-    VEC sum[6][2];
-    UNROLL(6)
-    for (int i = 0; i < 6; i++)
+    VEC sum[12][2];
+    UNROLL(12)
+    for (int i = 0; i < rows; i++)
         sum[i][0] = sum[i][1] = (VEC){0};
     for (ptrdiff_t k = 0; k < depth; k++) {
         const VEC b0 = LOAD(B + k * panel), b1 = LOAD(B + k * panel + (vectors - 1) * VLEN);
-        UNROLL(6)
-        for (int i = 0; i < 6; i++) {
+        UNROLL(12)
+        for (int i = 0; i < rows; i++) {
             const REAL a = A[i * lda + k];
             sum[i][0] += a * b0;
             if (vectors == 2)
                 sum[i][1] += a * b1;
         }
     }
-    UNROLL(6)
-    for (int i = 0; i < 6; i++) {
+    UNROLL(12)
+    for (int i = 0; i < rows; i++) {
         STORE(out + i * ldo, sum[i][0]);
         if (vectors == 2)
             STORE(out + i * ldo + VLEN, sum[i][1]);
@@ -243,22 +273,35 @@ INLINE void NAME(six_products)(const int vectors, ptrdiff_t depth, const REAL *A
 }
 
 /* M[k] = V[k] U[k] for so few tiles that V and M stay in the first-level cache. Rows are computed up to a multiple of 6.
- * Panels of `packed` are one vector wide where there is only one, two otherwise. */
+ * Panels of `packed` are one vector wide where there is only one, two otherwise. One vector of channels in and out meets
+ * twelve rows at a time, at addresses that are constants: with a load for each product nothing else may be loaded. */
 static void NAME(winograd_products)(ptrdiff_t tiles, ptrdiff_t C, ptrdiff_t c_row, ptrdiff_t f_row, const REAL *V,
                                     ptrdiff_t v_step, const REAL *packed, ptrdiff_t u_step, REAL *M, ptrdiff_t m_step)
 {
-    for (int k = 0; k < 36; k++, V += v_step, M += m_step, packed += u_step)
+    for (int k = 0; k < 36; k++, V += v_step, M += m_step, packed += u_step) {
+        if (f_row == VLEN && c_row == VLEN) {
+            ptrdiff_t t = 0;
+            for (; t + 6 < tiles; t += 12)
+                NAME(tile_products)(12, 1, C, V + t * VLEN, VLEN, packed, VLEN, M + t * VLEN, VLEN);
+            if (t < tiles)
+                NAME(tile_products)(6, 1, C, V + t * VLEN, VLEN, packed, VLEN, M + t * VLEN, VLEN);
+            continue;
+        }
         for (ptrdiff_t f = 0; f < f_row; f += 2 * VLEN)
-            for (ptrdiff_t t = 0; t < tiles; t += 6) {
+            for (ptrdiff_t t = 0, rows; t < tiles; t += rows) {
                 const REAL *a = V + t * c_row, *b = packed + f * C;
                 REAL *out = M + t * f_row + f;
+                rows = f_row - f > VLEN && (tiles - t) % PRODUCT_ROWS == 0 ? PRODUCT_ROWS : 6;
                 if (f_row == VLEN)
-                    NAME(six_products)(1, C, a, c_row, b, VLEN, out, f_row);
+                    NAME(tile_products)(6, 1, C, a, c_row, b, VLEN, out, f_row);
+                else if (rows > 6)
+                    NAME(tile_products)(PRODUCT_ROWS, 2, C, a, c_row, b, 2 * VLEN, out, f_row);
                 else if (f_row - f > VLEN)
-                    NAME(six_products)(2, C, a, c_row, b, 2 * VLEN, out, f_row);
+                    NAME(tile_products)(6, 2, C, a, c_row, b, 2 * VLEN, out, f_row);
                 else
-                    NAME(six_products)(1, C, a, c_row, b, 2 * VLEN, out, f_row);
+                    NAME(tile_products)(6, 1, C, a, c_row, b, 2 * VLEN, out, f_row);
             }
+    }
 }
 
 /* Pointers to one place of the results: to them, and to what is added to them and what cuts them, which may be NULL. */
@@ -471,7 +514,7 @@ static void NAME(winograd_weight_products)(ptrdiff_t tiles, ptrdiff_t rows, ptrd
                                            const REAL *V, ptrdiff_t v_step, const REAL *D, ptrdiff_t d_step, REAL *dU,
                                            int accumulate)
 {
-    for (int k = 0; k < 36; k++, V += v_step, D += d_step, dU += rows * c_row)
+    for (int k = 0; k < 36; k++, V += v_step, D += d_step, dU += rows * c_row + WINOGRAD_PAD)
         for (ptrdiff_t c = 0; c < c_row; c += 2 * VLEN)
             for (ptrdiff_t f = 0; f < rows; f += WEIGHT_ROWS)
                 if (c_row - c > VLEN)
@@ -489,7 +532,7 @@ static void NAME(winograd_weight_gradient)(ptrdiff_t chunks, ptrdiff_t chunk, pt
         const ptrdiff_t n = C - c < VLEN ? C - c : VLEN;
         VEC u[36], half[18], out[3];
         for (int k = 0; k < 36; k++) {
-            const REAL *from = dU + (k * F + f) * ld + c;
+            const REAL *from = dU + k * (F * ld + WINOGRAD_PAD) + f * ld + c;
             u[k] = LOAD(from);
             for (ptrdiff_t i = 1; i < chunks; i++)
                 u[k] += LOAD(from + i * chunk);
@@ -513,3 +556,4 @@ static void NAME(winograd_weight_gradient)(ptrdiff_t chunks, ptrdiff_t chunk, pt
 
 #undef VEC
 #undef WEIGHT_ROWS
+#undef PRODUCT_ROWS

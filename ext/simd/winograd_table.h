@@ -18,8 +18,12 @@ struct nnx_tiles {
 
 #define WINOGRAD_ROWS 8 /* of a weight gradient, which are computed together: as many filters, or a vector of them */
 
+#define WINOGRAD_PAD 16 /* numbers between two of 36 matrices, which would fall onto the same sets of the caches otherwise */
+
 #define NNX_TABLE_winograd(X, REAL) \
     X(ptrdiff_t, winograd_lanes, (void)) \
+    /* tiles of many that are multiplied together; up to a multiple of 6 others are computed beyond the last one */ \
+    X(ptrdiff_t, winograd_rows, (void)) \
     X(void, winograd_weights, (ptrdiff_t C, ptrdiff_t first, ptrdiff_t filters, const REAL *w, ptrdiff_t sf, \
                                ptrdiff_t sc, ptrdiff_t sh, ptrdiff_t sw, ptrdiff_t panel, REAL *packed, \
                                ptrdiff_t step)) \

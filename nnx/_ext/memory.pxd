@@ -15,5 +15,9 @@ cdef inline bint is_streamed(const void *data, Py_ssize_t numbers, Py_ssize_t ch
                              Py_ssize_t itemsize) noexcept nogil:
     return numbers * itemsize >= STREAM_BYTES and channels * itemsize % 64 == 0 and <size_t> data % 64 == 0
 
+# Read an array from its first byte to its last, so that it is in the second-level cache when it is read in another
+# order: processors fetch ahead only of what is read as it lies in memory.
+cdef void fetch(const void *data, size_t size) noexcept nogil
+
 # An uninitialised C-contiguous array of this NumPy type number, from the cache where it is large.
 cdef cnp.ndarray empty_array(int ndim, cnp.npy_intp *shape, int kind)

@@ -1,4 +1,4 @@
-# The kernels of ext/simd/norm.h, as ext/norm.pyx, ext/local_response.pyx and ext/winograd_norm.pyx call them.
+# The kernels of ext/simd/norm.h, as ext/norm.pyx, ext/local_response.pyx and ext/winograd_images.pyx call them.
 
 cimport numpy as cnp
 

@@ -1,4 +1,4 @@
-# What winograd.pyx and winograd_norm.pyx share: the kernels of ext/simd/winograd.h, and how images are cut into tiles.
+# What winograd.pyx and winograd_images.pyx share: kernels of ext/simd/winograd.h, and how images are cut into tiles.
 
 cimport numpy as cnp
 
@@ -22,9 +22,11 @@ cdef extern from "table.h" nogil:
 
     enum:
         WINOGRAD_ROWS
+        WINOGRAD_PAD
 
     ctypedef struct nnx_winograd "struct nnx_winograd":
         Py_ssize_t (*winograd_lanes_f32)() noexcept nogil
+        Py_ssize_t (*winograd_rows_f32)() noexcept nogil
         void (*winograd_weights_f32)(Py_ssize_t C, Py_ssize_t first, Py_ssize_t filters, const float *w, Py_ssize_t sf,
                                      Py_ssize_t sc, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t panel, float *packed,
                                      Py_ssize_t step) noexcept nogil

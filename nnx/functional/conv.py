@@ -13,7 +13,7 @@ from nnx.autograd.engine import behind, cuts, fresh, joins
 from nnx.autograd.shape import squeeze, unsqueeze
 from nnx.backends import backend_of
 from nnx.backends.base.conv import output_sizes
-from nnx.backends.base.later import is_later, read
+from nnx.backends.base.later import read
 from nnx.functional import _window
 from nnx.functional._window import Pairs, Sizes
 from nnx.functional.pool import max_pool_geometry
@@ -204,8 +204,8 @@ def _conv_grad(needs, gy, be, x, w, stride, padding, dilation, groups, onto=None
     """`gy` may be a LaterGradient, unless the bias needs it, and `x` the Later that `conv_of_later` has taken."""
     gx = gw = gb = None
     joined = (onto.added, onto.positive) if onto is not None else ()
-    if needs[0] and needs[1] and (is_later(gy) or is_later(x)):
-        both = be.conv_gradients_of_later(gy, x, w, stride, padding, dilation, groups, *joined)
+    if needs[0] and needs[1]:
+        both = be.conv_gradients(gy, x, w, stride, padding, dilation, groups, *joined)
         if both is not None:
             if onto is not None:
                 onto.done = True

@@ -45,7 +45,7 @@ def calls(monkeypatch):
     for name in (
         "conv",
         "conv_of_later",
-        "conv_gradients_of_later",
+        "conv_gradients",
         "conv_data_grad",
         "conv_data_grad_joined",
         "conv_weight_grad",
@@ -62,7 +62,7 @@ def one_by_one(monkeypatch):
     """Nothing is left to another operation, added or cut on the way."""
     with monkeypatch.context() as patch:
         patch.setattr(CPU, "conv_of_later", lambda *args: None)
-        patch.setattr(CPU, "conv_gradients_of_later", lambda *args: None)
+        patch.setattr(CPU, "conv_gradients", lambda *args: None)
         patch.setattr(CPU, "batch_norm_backward_later", lambda *args: None)
         patch.setattr(engine, "_joining", set())
         yield
@@ -224,13 +224,13 @@ def test_what_runs(calls):
     assert calls == ["conv", "conv_of_later", "conv_of_later"]
     calls.clear()
     y.backward(gy)
-    assert calls == 3 * ["conv_gradients_of_later"]
+    assert calls == 3 * ["conv_gradients"]
     calls.clear()
     y = Net(two_blocks)(Tensor(x, requires_grad=True))
     calls.clear()
     y.backward(gy)
     # The ReLU at the end; all the other sums and cuts happen on the way.
-    assert calls == ["relu_backward", *4 * ["conv_gradients_of_later"]]
+    assert calls == ["relu_backward", *4 * ["conv_gradients"]]
     y = Net(relus_only)(Tensor(x, requires_grad=True))
     calls.clear()
     y.backward(gy)

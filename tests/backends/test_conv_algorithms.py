@@ -11,6 +11,7 @@ from nnx._ext import spread as spread_kernels
 from nnx.backends.base import Backend
 from nnx.backends.cpu import CPUBackend
 from nnx.backends.cpu import conv as dispatch
+from nnx.backends.cpu._arrays import channels_last
 
 BASE, CPU = Backend(), CPUBackend()
 
@@ -126,6 +127,77 @@ def test_algorithms(name, dtype):
         ):
             assert actual.shape == expected.shape
             np.testing.assert_allclose(actual, expected, rtol=0, atol=scale * np.abs(expected).max())
+
+
+IMAGES = ((64, 64, 32, 32), (64, 64, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {0: (15, 64, 70, 70)},
+        {0: (31, 64, 32, 32)},
+        {0: (64, 32, 32, 32), 1: (129, 32, 3, 3)},
+        {2: (2, 2)},
+        {0: (64, 64, 34, 34), 4: (2, 2)},
+        {5: 2, 1: (64, 32, 3, 3)},
+    ],
+    ids=["few images", "few bytes", "many weights", "stride", "dilation", "groups"],
+)
+def test_large_batches_go_image_by_image(change):
+    assert dispatch._plan(*IMAGES, True, 0)[0] == "images"
+    assert dispatch._plan(*IMAGES, False, 0)[0] == "direct", "float64, or high precision"
+    changed = [change.get(i, value) for i, value in enumerate(IMAGES)]
+    assert dispatch._plan(*changed, True, 0)[0] in ("winograd", "direct")
+
+
+def test_backward_pays_for_half_as_many_bytes():
+    def suits(images, cold):
+        shape = (images, 64, 32, 32)
+        return dispatch._suits_images(shape, shape, (64, 64, 3, 3), (1, 1), (1, 1), (1, 1), 1, True, cold)
+
+    assert suits(16, 1) and not suits(15, 1) and suits(32, 2) and not suits(31, 2)
+
+
+@pytest.fixture
+def everything_is_cold(monkeypatch):
+    """As if any batch came from memory."""
+
+    def forget():
+        dispatch._plan.cache_clear()
+        dispatch._suits_images.cache_clear()
+
+    monkeypatch.setattr(dispatch, "_COLD_BYTES", 1)
+    forget()
+    yield
+    forget()
+
+
+@pytest.mark.parametrize("joined", (False, True))
+def test_image_by_image(everything_is_cold, joined):
+    rng = np.random.default_rng(0)
+    how = (1, 1), ((1, 1), (0, 2)), (1, 1), 1
+    x, w = rng.standard_normal((17, 18, 9, 11), np.float32), rng.standard_normal((33, 18, 3, 3), np.float32)
+    b = rng.standard_normal(33, np.float32)
+    y = BASE.conv(x, w, b, *how)
+    gy = rng.standard_normal(y.shape, np.float32)
+    assert dispatch._plan(x.shape, w.shape, *how, True, 0)[0] == "images"
+    for relu in (False, True):
+        close(CPU.conv(x, w, b, *how, relu), np.maximum(y, 0) if relu else y)
+    gx, gw = BASE.conv_data_grad(gy, w, x.shape, *how), BASE.conv_weight_grad(gy, x, w.shape, *how)
+    onto = ()
+    if joined:
+        added, positive = (channels_last(a) for a in rng.standard_normal((2, *x.shape), np.float32))
+        onto, gx = (added, positive), np.where(positive > 0, gx + added, 0)
+    for a, expected in zip(CPU.conv_gradients(gy, x, w, *how, *onto), (gx, gw), strict=True):
+        close(a, expected)
+    assert CPU.conv_gradients(gy[:15], x[:15], w, *how) is None
+    assert CPU.conv_gradients(gy.astype(np.float64), x.astype(np.float64), w.astype(np.float64), *how) is None
+    assert BASE.conv_gradients(gy, x, w, *how) is None
+
+
+def close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 def test_how_many_filters_are_few_depends_on_the_level():

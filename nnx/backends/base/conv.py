@@ -190,7 +190,7 @@ class ConvOps:
         """`conv` of images that nobody has computed yet, and which are not kept; None where that is not offered."""
         return None
 
-    def conv_gradients_of_later(
+    def conv_gradients(
         self,
         gy: np.ndarray | LaterGradient,
         x: np.ndarray | Later,
@@ -203,7 +203,7 @@ class ConvOps:
         positive: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """`conv_data_grad`, or `conv_data_grad_joined`, and `conv_weight_grad` at once; None where the backend does not
-        offer it. Of gy and x at least one is computed on the way, bit by bit, and never lies in memory as a whole.
+        offer it. A gy or x that is there later is computed on the way, and never lies in memory as a whole.
         """
         return None
 

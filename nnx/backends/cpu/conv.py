@@ -1,9 +1,9 @@
-"""Convolution by ext/winograd.pyx, ext/spread.pyx, ext/direct.pyx and ext/conv.pyx: channels-last in memory.
+"""Convolution by ext/winograd.pyx, ext/spread.pyx, ext/direct.pyx, ext/conv.pyx and their kin: channels-last in memory.
 
 Which of them runs is decided by shape; the rules were measured (benchmarks/NOTES.md):
 
 * `_suits_winograd`: Winograd's F(4x4, 3x3) for 3x3 filters with stride 1 and enough channels, in float32, unless
-  `nnx.set_conv_precision("high")`;
+  `nnx.set_conv_precision("high")`; `_suits_images`: image by image, with both gradients at once;
 * `_suits_spread`: so few filters that most of a vector's lanes would be idle: lanes are pixels times filters;
 * `_suits_direct`: filters that stay in the cache: every number is read where it lies;
 * `_is_product`: many filters of one tap are a product of matrices;
@@ -30,7 +30,7 @@ from nnx._ext import direct_weight as _direct_weight
 from nnx._ext import gemm as _gemm
 from nnx._ext import spread as _spread
 from nnx._ext import winograd as _winograd
-from nnx._ext import winograd_norm as _winograd_norm
+from nnx._ext import winograd_images as _winograd_images
 from nnx._ext.memory import empty
 from nnx.backends import precision
 from nnx.backends.base.conv import Pairs, Sizes, output_sizes
@@ -54,9 +54,11 @@ _MANY_WEIGHTS = 32768  # and more of them than
 _WEIGHTS_PER_PIXEL = 200  # have a gradient that is computed from columns: the sums are filters, where they lie
 _WINOGRAD_PIXELS = 128  # of the batch, at least; more where there are many filters
 
-_IMAGE_WEIGHTS = 4096  # filters times channels,
-_IMAGE_BYTES = 262144  # and bytes of an image, at most, where convolutions between batch norms go image by image;
-_IMAGE_TILES = 512  # 4x4 tiles of all images, at least
+_IMAGE_WEIGHTS = 4096  # filters times channels, at most, where convolutions go image by image. Between batch norms:
+_IMAGE_BYTES = 262144  # bytes of an image, at most,
+_IMAGE_TILES = 512  # and 4x4 tiles of all images, at least; otherwise:
+_IMAGES = 16  # images, at least,
+_COLD_BYTES = 8 << 20  # and bytes of x and y, or forward twice as many: they come from memory, not from a cache
 
 _SPREAD_ROWS = (3, 5, 7)  # of a filter, for which there are kernels
 _SPREAD_NUMBERS = 131072  # of the rows that are in work at once: half of the second-level cache
@@ -97,6 +99,8 @@ class ConvKernels:
         threads = threads_for(work, 0.1)
         if how == "winograd":
             _winograd.forward(channels_last(x), _whole(w), _bias(b), y, low, relu, threads)
+        elif how == "images":
+            _winograd_images.forward(channels_last(x), None, _whole(w), _bias(b), y, low, relu, threads)
         elif how == "spread":
             _spread.forward(_source(x), _whole(w), _bias(b), y, low, relu, threads)
         elif how == "direct":
@@ -260,13 +264,13 @@ class ConvKernels:
             return None
         fast = _fast(x)
         _, low, work, y_shape = _plan(x.shape, w.shape, stride, padding, dilation, groups, fast, _few(x))
-        if not _suits_image_by_image(x.shape, y_shape, w.shape, stride, low, dilation, groups, fast):
+        if not _suits_images(x.shape, y_shape, w.shape, stride, low, dilation, groups, fast, 0):
             return None
         y = empty_channels_last(y_shape, x.dtype)
-        _winograd_norm.forward(x, before, _whole(w), _bias(b), y, low, relu, threads_for(work, 0.1))
+        _winograd_images.forward(x, before, _whole(w), _bias(b), y, low, relu, threads_for(work, 0.1))
         return y
 
-    def conv_gradients_of_later(
+    def conv_gradients(
         self,
         gy: np.ndarray | LaterGradient,
         x: np.ndarray | Later,
@@ -287,7 +291,8 @@ class ConvKernels:
         if not isinstance(g, np.ndarray) or not isinstance(z, np.ndarray) or not has_kernel(g, z, w) or w.ndim != 4:
             return None
         low = tuple([p[0] for p in padding])
-        if not _suits_image_by_image(z.shape, g.shape, w.shape, stride, low, dilation, groups, _fast(g)):
+        cold = 1 if behind is None and before is None else 0
+        if not _suits_images(z.shape, g.shape, w.shape, stride, low, dilation, groups, _fast(g), cold):
             return None
         if not _can_join(z, added, positive):
             return None
@@ -296,10 +301,10 @@ class ConvKernels:
         sums = None
         if isinstance(x, LaterNorm) and x.relu and added is None and positive is None:
             # The gradient of that batch norm comes next, and begins with sums over gx: they are made on the way.
-            tiles = _winograd_norm.sum_tiles(z, g)
+            tiles = _winograd_images.sum_tiles(z, g)
             sums = np.empty((2, tiles, z.shape[1])) if tiles else None
         arrays = g, behind, z, before, _whole(w), gx, gw
-        _winograd_norm.backward(*arrays, low, _threads(g, gw), added, positive, sums)
+        _winograd_images.backward(*arrays, low, _threads(g, gw), added, positive, sums)
         if isinstance(x, LaterNorm) and sums is not None:
             x.summed = gx, sums
         return gx, gw
@@ -321,6 +326,8 @@ def _plan(
     y_shape = (x_shape[0], w_shape[0], *output_sizes(x_shape[2:], w_shape[2:], stride, padding, dilation))
     how = _algorithm(y_shape, w_shape, stride, low, dilation, groups, fast, few)
     how = "product" if _is_product(w_shape, stride, padding, groups) else how
+    if how == "winograd" and _suits_images(x_shape, y_shape, w_shape, stride, low, dilation, groups, fast, 2):
+        how = "images"
     return how, low, math.prod(y_shape) * math.prod(w_shape[1:]), y_shape
 
 
@@ -418,18 +425,31 @@ def _suits_pooled(pooled: Sizes, y_shape: Sizes, w_shape: Sizes, geometry: tuple
 
 
 @lru_cache(1024)
-def _suits_image_by_image(
-    x_shape: Sizes, y_shape: Sizes, w_shape: Sizes, stride: Sizes, low: Sizes, dilation: Sizes, groups: int, fast: bool
+def _suits_images(
+    x_shape: Sizes,
+    y_shape: Sizes,
+    w_shape: Sizes,
+    stride: Sizes,
+    low: Sizes,
+    dilation: Sizes,
+    groups: int,
+    fast: bool,
+    cold: int,
 ) -> bool:
-    """Whether all three passes can be done image by image: by Winograd's algorithm, with images and weights that stay
-    in the cache together, and images enough for all threads."""
-    if not fast or not all(_suits_winograd(a, w_shape, stride, low, dilation, groups) for a in (x_shape, y_shape)):
+    """Whether Winograd's algorithm goes image by image, with weights that stay in the cache and images enough for all
+    threads.
+
+    cold:  0 between batch norms, where it saves a pass over memory; otherwise it pays from `cold` times _COLD_BYTES on
+    """
+    if not fast or w_shape[0] * w_shape[1] > _IMAGE_WEIGHTS:
         return False
-    image, tiles = (
-        4 * max(math.prod(x_shape[1:]), math.prod(y_shape[1:])),
-        y_shape[0] * math.prod([-(-n // 4) for n in y_shape[2:]]),
-    )
-    return w_shape[0] * w_shape[1] <= _IMAGE_WEIGHTS and image <= _IMAGE_BYTES and tiles >= _IMAGE_TILES
+    if not all(_suits_winograd(a, w_shape, stride, low, dilation, groups) for a in (x_shape, y_shape)):
+        return False
+    if cold:
+        return x_shape[0] >= _IMAGES and 4 * (math.prod(x_shape) + math.prod(y_shape)) >= cold * _COLD_BYTES
+    image = 4 * max(math.prod(x_shape[1:]), math.prod(y_shape[1:]))
+    tiles = y_shape[0] * math.prod([-(-n // 4) for n in y_shape[2:]])
+    return image <= _IMAGE_BYTES and tiles >= _IMAGE_TILES
 
 
 def _can_join(like: np.ndarray, *others: np.ndarray | None) -> bool:

@@ -2,7 +2,7 @@ from numpy import ndarray
 
 def forward(
     x: ndarray,
-    before: tuple[ndarray, ndarray, ndarray, bool],
+    before: tuple[ndarray, ndarray, ndarray, bool] | None,
     w: ndarray,
     bias: ndarray | None,
     y: ndarray,

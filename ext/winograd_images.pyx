@@ -1,10 +1,11 @@
-"""3x3 convolutions with stride 1 by Winograd's algorithm between batch norms, image by image.
+"""3x3 convolutions with stride 1 by Winograd's algorithm, image by image, and both gradients at once.
 
 A task takes a few images at a time, as many as stay in the second-level cache, and does everything with them that has
 to be done: it normalises them, if batch norm in front of the convolution left that to do, and multiplies; backward it
 makes the gradient in front of the batch norm that follows, then the data gradient, then its part of the weight
-gradient. Neither the normalised images nor that gradient is ever written to memory. The results have the bits of one
-step after the other, but for the weight gradient, whose sums are cut elsewhere.
+gradient. Neither the normalised images nor that gradient is ever written to memory. Images that come from memory are
+first read from end to end: tiles are in an order in which no processor fetches ahead. The results have the bits of one
+step after the other (ext/winograd.pyx), but for the weight gradient, whose sums are cut elsewhere.
 
 Dimension letters: N images, C channels in, F filters (channels out).
 """
@@ -15,20 +16,20 @@ from libc.string cimport memset
 
 from nnx._ext.common cimport _shape, check_threads, check_writeable, input_pointer, output_pointer
 from nnx._ext.conv cimport Image, read_bias, read_image
-from nnx._ext.memory cimport give_workspace, is_streamed, take_workspace
+from nnx._ext.memory cimport fetch, give_workspace, is_streamed, take_workspace
 from nnx._ext.norm cimport NORM_WIDTH, Place, Tiles, nnx_norm, place_of, tiles_of
 from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 from nnx._ext.winograd cimport (
-    CHUNK_TILES, TILE_STEP, WINOGRAD_ROWS, check_shapes, cut_tiles, joined_image, nnx_tiles, nnx_winograd, same_shape,
-    up,
+    CHUNK_TILES, TILE_STEP, WINOGRAD_PAD, WINOGRAD_ROWS, check_shapes, cut_tiles, joined_image, nnx_tiles, nnx_winograd,
+    same_shape, up,
 )
 
 cnp.import_array()
 
 cdef enum:
     GROUP_TILES = 4 * TILE_STEP  # of the images that are taken at a time, at least, or one image
-    TASKS = 16                   # backward, at most: each has a partial weight gradient
+    TASKS = 8                    # backward, at most: each has a partial weight gradient
 
 
 cdef struct Norm:  # a batch norm, as ext/norm.pyx computes it; no `mean` where there is none
@@ -122,10 +123,12 @@ cdef void _multiply(const Plan *p, Py_ssize_t image, Py_ssize_t images, const fl
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
     cdef Py_ssize_t lanes = winograd.winograd_lanes_f32()
     cdef Py_ssize_t v_row = up(p.read.channels, lanes), m_row = up(p.made.channels, lanes)
-    cdef Py_ssize_t v_step = TILE_STEP * v_row + 16, m_step = TILE_STEP * m_row + 16
+    cdef Py_ssize_t v_step = TILE_STEP * v_row + WINOGRAD_PAD, m_step = TILE_STEP * m_row + WINOGRAD_PAD
     cdef Py_ssize_t per_image = p.made.down * p.made.across, tiles = images * per_image, first = 0, count
     cdef float *V = scratch
     cdef float *M = V + 36 * v_step
+    _fetch(<const float *> p.made.added, image, images, p.made.image)
+    _fetch(<const float *> p.made.positive, image, images, p.made.image)
     while first < tiles:
         count = min(TILE_STEP, tiles - first)
         winograd.winograd_input_f32(&p.read, data, first, count, V, v_row, v_step)
@@ -133,6 +136,12 @@ cdef void _multiply(const Plan *p, Py_ssize_t image, Py_ssize_t images, const fl
         winograd.winograd_output_f32(&p.made, results, p.bias, p.relu, image * per_image + first, count, M, m_row,
                                      m_step)
         first = first + TILE_STEP
+
+
+cdef void _fetch(const float *data, Py_ssize_t image, Py_ssize_t images, Py_ssize_t numbers) noexcept nogil:
+    """Images that will be read tile by tile; nothing where there are none."""
+    if data != NULL:
+        fetch(data + image * numbers, images * numbers * sizeof(float))
 
 
 cdef Py_ssize_t _group(Py_ssize_t tiles, Py_ssize_t least, Py_ssize_t images) noexcept nogil:
@@ -148,21 +157,21 @@ def forward(cnp.ndarray x, tuple before, cnp.ndarray w, object bias, cnp.ndarray
     """y = z * w + bias with stride 1, or the positive part of that, where z is a batch norm of x.
 
     x (N, C, H, W) and y (N, F, H', W') channels-last, w (F, C, 3, 3) of any strides, bias (F,) or None; all float32.
-    before:   (mean, scale, shift, relu) of z = (x - mean) scale + shift, or with `relu` its positive part
+    before:   None for z = x, or (mean, scale, shift, relu) of z = (x - mean) scale + shift, with `relu` its positive part
     padding:  zeros above and to the left, at most 2; those below and to the right follow from y's shape
     """
     cdef Image X, W, Y
     cdef Plan p
-    check_threads(num_threads, "winograd_norm.forward")
-    check_writeable(y, "winograd_norm.forward", "y")
-    read_image(x, cnp.NPY_FLOAT, True, "winograd_norm.forward", "x", &X)
-    read_image(w, cnp.NPY_FLOAT, False, "winograd_norm.forward", "w", &W)
-    read_image(y, cnp.NPY_FLOAT, True, "winograd_norm.forward", "y", &Y)
-    check_shapes(&X, &W, &Y, padding, "winograd_norm.forward")
-    _read_before(before, X.channels, "winograd_norm.forward", &p.before)
-    cdef cnp.ndarray b = read_bias(bias, cnp.NPY_FLOAT, Y.channels, "winograd_norm.forward")
+    check_threads(num_threads, "winograd_images.forward")
+    check_writeable(y, "winograd_images.forward", "y")
+    read_image(x, cnp.NPY_FLOAT, True, "winograd_images.forward", "x", &X)
+    read_image(w, cnp.NPY_FLOAT, False, "winograd_images.forward", "w", &W)
+    read_image(y, cnp.NPY_FLOAT, True, "winograd_images.forward", "y", &Y)
+    check_shapes(&X, &W, &Y, padding, "winograd_images.forward")
+    _read_before(before, X.channels, "winograd_images.forward", &p.before)
+    cdef cnp.ndarray b = read_bias(bias, cnp.NPY_FLOAT, Y.channels, "winograd_images.forward")
     if cnp.PyArray_SIZE(y) == 0 or cnp.PyArray_SIZE(x) == 0:
-        raise ValueError("winograd_norm.forward: expected x and y with elements, got none")
+        raise ValueError("winograd_images.forward: expected x and y with elements, got none")
     p.bias = NULL if b is None else <float *> cnp.PyArray_DATA(b)
     p.relu = relu
     cut_tiles(&p.read, &X, &Y, padding[0], padding[1])
@@ -177,11 +186,11 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, int num_threads) except -1
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
     cdef Py_ssize_t lanes = winograd.winograd_lanes_f32(), panel = lanes if Y.channels <= lanes else 2 * lanes
     cdef Py_ssize_t C = X.channels, F = Y.channels, g
-    p.u_step = up(F, panel) * C
+    p.u_step = up(F, panel) * C + WINOGRAD_PAD
     p.images = X.images
     p.group = _group(p.made.down * p.made.across, GROUP_TILES, p.images)
     cdef Py_ssize_t groups = (p.images + p.group - 1) // p.group
-    cdef Py_ssize_t scratch = 36 * (TILE_STEP * (up(C, lanes) + up(F, lanes)) + 32) + 16
+    cdef Py_ssize_t scratch = 36 * (TILE_STEP * (up(C, lanes) + up(F, lanes)) + 2 * WINOGRAD_PAD) + 16
     cdef Py_ssize_t pixels = up(p.group * X.image, 16) if p.before.mean != NULL else 0
     cdef float *packed = NULL
     cdef float *buffer = NULL
@@ -213,6 +222,8 @@ cdef void _forward_group(const Plan *p, Py_ssize_t number, const float *x, float
     if p.before.mean != NULL:
         _normalize(&p.before, count * p.read.image, p.read.channels, data, scratch + numbers)
         data = scratch + numbers
+    else:
+        _fetch(x, image, count, p.read.image)
     _multiply(p, image, count, data, y, scratch)
 
 
@@ -223,8 +234,8 @@ def sum_tiles(cnp.ndarray x, cnp.ndarray gy):
     """T of the `sums` of `backward`; 0 where the images that it takes at a time are no whole number of tiles."""
     cdef Image X, Y
     cdef nnx_tiles target
-    read_image(x, cnp.NPY_FLOAT, True, "winograd_norm.sum_tiles", "x", &X)
-    read_image(gy, cnp.NPY_FLOAT, True, "winograd_norm.sum_tiles", "gy", &Y)
+    read_image(x, cnp.NPY_FLOAT, True, "winograd_images.sum_tiles", "x", &X)
+    read_image(gy, cnp.NPY_FLOAT, True, "winograd_images.sum_tiles", "gy", &Y)
     if cnp.PyArray_SIZE(gy) == 0 or cnp.PyArray_SIZE(x) == 0:
         return 0
     cut_tiles(&target, &Y, &Y, 0, 0)
@@ -254,42 +265,42 @@ def backward(cnp.ndarray gy, tuple behind, cnp.ndarray x, tuple before, cnp.ndar
     """
     cdef Image X, W, Y, GX, GW
     cdef Plan p
-    check_threads(num_threads, "winograd_norm.backward")
-    check_writeable(gx, "winograd_norm.backward", "gx")
-    check_writeable(gw, "winograd_norm.backward", "gw")
-    read_image(x, cnp.NPY_FLOAT, True, "winograd_norm.backward", "x", &X)
-    read_image(w, cnp.NPY_FLOAT, False, "winograd_norm.backward", "w", &W)
-    read_image(gy, cnp.NPY_FLOAT, True, "winograd_norm.backward", "gy", &Y)
-    check_shapes(&X, &W, &Y, padding, "winograd_norm.backward")
-    read_image(gx, cnp.NPY_FLOAT, True, "winograd_norm.backward", "gx", &GX)
+    check_threads(num_threads, "winograd_images.backward")
+    check_writeable(gx, "winograd_images.backward", "gx")
+    check_writeable(gw, "winograd_images.backward", "gw")
+    read_image(x, cnp.NPY_FLOAT, True, "winograd_images.backward", "x", &X)
+    read_image(w, cnp.NPY_FLOAT, False, "winograd_images.backward", "w", &W)
+    read_image(gy, cnp.NPY_FLOAT, True, "winograd_images.backward", "gy", &Y)
+    check_shapes(&X, &W, &Y, padding, "winograd_images.backward")
+    read_image(gx, cnp.NPY_FLOAT, True, "winograd_images.backward", "gx", &GX)
     if not same_shape(&GX, &X):
-        raise ValueError(f"winograd_norm.backward: expected gx of x's shape {_shape(x)}, got {_shape(gx)}")
-    read_image(gw, cnp.NPY_FLOAT, False, "winograd_norm.backward", "gw", &GW)
+        raise ValueError(f"winograd_images.backward: expected gx of x's shape {_shape(x)}, got {_shape(gx)}")
+    read_image(gw, cnp.NPY_FLOAT, False, "winograd_images.backward", "gw", &GW)
     if not same_shape(&GW, &W):
-        raise ValueError(f"winograd_norm.backward: expected gw of w's shape {_shape(w)}, got {_shape(gw)}")
-    _read_before(before, X.channels, "winograd_norm.backward", &p.before)
-    _read_behind(behind, &Y, "winograd_norm.backward", &p.behind)
+        raise ValueError(f"winograd_images.backward: expected gw of w's shape {_shape(w)}, got {_shape(gw)}")
+    _read_before(before, X.channels, "winograd_images.backward", &p.before)
+    _read_behind(behind, &Y, "winograd_images.backward", &p.behind)
     if cnp.PyArray_SIZE(gy) == 0 or cnp.PyArray_SIZE(x) == 0:
-        raise ValueError("winograd_norm.backward: expected x and gy with elements, got none")
+        raise ValueError("winograd_images.backward: expected x and gy with elements, got none")
     p.bias = NULL
     p.relu = False
     p.sums = NULL
     if sums is not None:
         p.tiles = _sum_tiles(&X, _group((Y.size[1] + 3) // 4 * ((Y.size[2] + 3) // 4), CHUNK_TILES, X.images))
         if p.before.mean == NULL:
-            raise ValueError("winograd_norm.backward: expected sums only with before, got before=None")
+            raise ValueError("winograd_images.backward: expected sums only with before, got before=None")
         if p.tiles.down == 0:
             raise ValueError(
-                "winograd_norm.backward: expected no sums where sum_tiles is 0, got some for x of shape "
+                "winograd_images.backward: expected no sums where sum_tiles is 0, got some for x of shape "
                 f"{_shape(x)} and gy of shape {_shape(gy)}"
             )
         p.sums = <double *> output_pointer(
-            sums, cnp.NPY_DOUBLE, 2 * p.tiles.down * X.channels, "winograd_norm.backward", "sums")
+            sums, cnp.NPY_DOUBLE, 2 * p.tiles.down * X.channels, "winograd_images.backward", "sums")
     # The data gradient is a convolution of gy with the filters turned by 180 degrees.
     cut_tiles(&p.read, &Y, &X, 2 - <Py_ssize_t> padding[0], 2 - <Py_ssize_t> padding[1])
     cut_tiles(&p.made, &X, &X, 0, 0)
-    p.made.added = joined_image(added, &X, "winograd_norm.backward", "added")
-    p.made.positive = joined_image(positive, &X, "winograd_norm.backward", "positive")
+    p.made.added = joined_image(added, &X, "winograd_images.backward", "added")
+    p.made.positive = joined_image(positive, &X, "winograd_images.backward", "positive")
     p.made.stream = p.sums == NULL and is_streamed(GX.data, X.images * X.image, X.channels, sizeof(float))
     cut_tiles(&p.source, &X, &Y, padding[0], padding[1])
     cut_tiles(&p.target, &Y, &Y, 0, 0)
@@ -304,15 +315,15 @@ cdef int _backward(Plan *p, Image X, Image W, Image Y, float *gx, Image GW, int 
     cdef Py_ssize_t C = X.channels, F = Y.channels, tiles = p.target.down * p.target.across, g, task, f
     p.c_row, p.f_row = up(C, lanes), up(F, lanes)
     p.rows = min(up(F, WINOGRAD_ROWS), p.f_row)
-    p.u_step = up(C, panel) * F
+    p.u_step = up(C, panel) * F + WINOGRAD_PAD
     p.images = X.images
     p.group = _group(tiles, CHUNK_TILES, p.images)
     tiles = tiles * p.group
     cdef Py_ssize_t blocks = (tiles + CHUNK_TILES - 1) // CHUNK_TILES, groups = (p.images + p.group - 1) // p.group
     p.block = (tiles + blocks - 1) // blocks
     p.groups = (groups + TASKS - 1) // TASKS
-    cdef Py_ssize_t tasks = (groups + p.groups - 1) // p.groups, size = 36 * p.rows * p.c_row
-    cdef Py_ssize_t scratch = 36 * (max(p.block, TILE_STEP) * (p.c_row + p.f_row) + 32) + 16
+    cdef Py_ssize_t tasks = (groups + p.groups - 1) // p.groups, size = 36 * (p.rows * p.c_row + WINOGRAD_PAD)
+    cdef Py_ssize_t scratch = 36 * (max(p.block, TILE_STEP) * (p.c_row + p.f_row) + 2 * WINOGRAD_PAD) + 16
     cdef Py_ssize_t gradients = up(p.group * Y.image, 16) if p.behind.mean != NULL else 0
     cdef Py_ssize_t pixels = up(p.group * X.image, 16) if p.before.mean != NULL else 0
     cdef Py_ssize_t share = scratch + gradients + pixels
@@ -367,6 +378,8 @@ cdef void _backward_task(const Plan *p, Py_ssize_t task, const float *gy, const 
             _gradient(&p.behind, count * p.target.image, p.target.channels, gradient, p.behind.x + at,
                       scratch + numbers)
             gradient = scratch + numbers
+        else:
+            _fetch(gy, image, count, p.target.image)
         _multiply(p, image, count, gradient, gx, scratch)
         if p.sums != NULL:
             _sum_up(p, image, count, gx, x)
@@ -374,6 +387,8 @@ cdef void _backward_task(const Plan *p, Py_ssize_t task, const float *gy, const 
         if p.before.mean != NULL:
             _normalize(&p.before, count * p.source.image, p.source.channels, pixels, scratch + numbers + gradients)
             pixels = scratch + numbers + gradients
+        elif p.made.positive != <const void *> x:  # otherwise it has just been read
+            _fetch(x, image, count, p.source.image)
         _add_weights(p, count, gradient, pixels, zeros, dU, more, scratch)
         more = True
         image = image + count
@@ -398,7 +413,7 @@ cdef void _add_weights(const Plan *p, Py_ssize_t images, const float *gradient, 
                        float *dU, bint more, float *scratch) noexcept nogil:
     """dU = the sum over the tiles of some images, or with `more` the sum of that and dU."""
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
-    cdef Py_ssize_t v_step = p.block * p.c_row + 16, d_step = p.block * p.f_row + 16
+    cdef Py_ssize_t v_step = p.block * p.c_row + WINOGRAD_PAD, d_step = p.block * p.f_row + WINOGRAD_PAD
     cdef Py_ssize_t tiles = images * p.target.down * p.target.across, first = 0, count
     cdef float *V = scratch
     cdef float *D = V + 36 * v_step

@@ -1,4 +1,4 @@
-"""ext/winograd_norm.pyx against ext/norm.pyx and ext/winograd.pyx one after the other, and against float64."""
+"""ext/winograd_images.pyx against ext/norm.pyx and ext/winograd.pyx one after the other, and against float64."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cases._layouts import empty_last, last
-from nnx._ext import norm, winograd, winograd_norm
+from nnx._ext import norm, winograd, winograd_images
 from nnx.backends.base import Backend
 
 BASE = Backend()
@@ -78,7 +78,7 @@ def test_forward(level, case, relu):
     before, z = c.before(relu)
     for bias, positive in ((None, False), (c.b, True)):
         y, expected = empty_last(c.gy.shape, F), empty_last(c.gy.shape, F)
-        winograd_norm.forward(c.x, before, c.w, bias, y, c.padding, positive, 2)
+        winograd_images.forward(c.x, before, c.w, bias, y, c.padding, positive, 2)
         winograd.forward(z, c.w, bias, expected, c.padding, positive, 2)
         np.testing.assert_array_equal(y, expected)
 
@@ -96,7 +96,7 @@ def test_backward(level, case, relu):
                            ((behind, None), {"added": c.added, "positive": c.positive})):  # fmt: skip
         gx, gw = empty_last(c.x.shape, F), np.full(c.w.shape, np.nan, F)
         gy, x = c.gy if source[0] else g, c.x if source[1] else z
-        winograd_norm.backward(gy, source[0], x, source[1], c.w, gx, gw, c.padding, 2, **joined)
+        winograd_images.backward(gy, source[0], x, source[1], c.w, gx, gw, c.padding, 2, **joined)
         expected = empty_last(c.x.shape, F)
         winograd.data_grad(g, c.w, expected, c.padding, 2, joined.get("added"), joined.get("positive"))
         np.testing.assert_array_equal(gx, expected)
@@ -116,10 +116,10 @@ def test_sums_on_the_way_have_the_bits_of_those_afterwards(level, case, relu):
     c = Case(6, *case)
     rstd = (1 / np.sqrt(c.var + F(1e-5))).astype(F)
     before = (c.mean, rstd * c.weight, c.bias, relu)
-    tiles = winograd_norm.sum_tiles(c.x, c.gy)
+    tiles = winograd_images.sum_tiles(c.x, c.gy)
     assert tiles > 0
     plain, gw = empty_last(c.x.shape, F), np.empty_like(c.w)
-    winograd_norm.backward(c.gy, None, c.x, before, c.w, plain, gw, c.padding, 2)
+    winograd_images.backward(c.gy, None, c.x, before, c.w, plain, gw, c.padding, 2)
 
     def gradients(gx, sums):
         shapes = (c.x.shape[1],), (c.x.shape[1],), (4, c.x.shape[1])
@@ -131,22 +131,22 @@ def test_sums_on_the_way_have_the_bits_of_those_afterwards(level, case, relu):
     expected = gradients(plain, None)
     for threads in (1, 2, 5):
         gx, sums = empty_last(c.x.shape, F), np.full((2, tiles, c.x.shape[1]), np.nan)
-        winograd_norm.backward(c.gy, None, c.x, before, c.w, gx, gw, c.padding, threads, None, None, sums)
+        winograd_images.backward(c.gy, None, c.x, before, c.w, gx, gw, c.padding, threads, None, None, sums)
         np.testing.assert_array_equal(gx, plain)
         assert gradients(gx, sums) == expected
 
 
 def test_sums_only_of_whole_tiles():
     c = Case(7, 11, 16, 16, (29, 27), (1, 1))
-    assert winograd_norm.sum_tiles(c.x, c.gy) == 0
-    assert winograd_norm.sum_tiles(c.x[:0], c.gy[:0]) == 0
+    assert winograd_images.sum_tiles(c.x, c.gy) == 0
+    assert winograd_images.sum_tiles(c.x[:0], c.gy[:0]) == 0
     arrays = c.gy, None, c.x, c.before(True)[0], c.w, empty_last(c.x.shape, F), np.empty_like(c.w)
     message = (
-        r"winograd_norm.backward: expected no sums where sum_tiles is 0, got some for x of shape \(11, 16, 29, 27\) "
+        r"winograd_images.backward: expected no sums where sum_tiles is 0, got some for x of shape \(11, 16, 29, 27\) "
         r"and gy of shape \(11, 16, 29, 27\)"
     )
     with pytest.raises(ValueError, match=message):
-        winograd_norm.backward(*arrays, c.padding, 2, None, None, np.empty((2, 9, 16)))
+        winograd_images.backward(*arrays, c.padding, 2, None, None, np.empty((2, 9, 16)))
 
 
 def test_the_number_of_threads_does_not_change_the_bits(level):
@@ -154,9 +154,9 @@ def test_the_number_of_threads_does_not_change_the_bits(level):
     for threads in (1, 2, 3, 4, 8):
         c = Case(2, 21, 20, 36, (17, 9), (1, 1))
         y, gx, gw = empty_last(c.gy.shape, F), empty_last(c.x.shape, F), np.empty_like(c.w)
-        winograd_norm.forward(c.x, c.before(True)[0], c.w, c.b, y, c.padding, False, threads)
+        winograd_images.forward(c.x, c.before(True)[0], c.w, c.b, y, c.padding, False, threads)
         arrays = c.gy, c.behind(True)[0], c.x, c.before(True)[0], c.w, gx, gw
-        winograd_norm.backward(*arrays, c.padding, threads, c.added)
+        winograd_images.backward(*arrays, c.padding, threads, c.added)
         results.add(y.tobytes() + gx.tobytes() + gw.tobytes())
     assert len(results) == 1
 
@@ -165,7 +165,7 @@ def test_what_is_not_finite(level):
     c = Case(3, 3, 16, 16, (9, 9), (1, 1), special=True)
     before, z = c.before(True)
     y, expected = empty_last(c.gy.shape, F), empty_last(c.gy.shape, F)
-    winograd_norm.forward(c.x, before, c.w, None, y, c.padding, False, 2)
+    winograd_images.forward(c.x, before, c.w, None, y, c.padding, False, 2)
     winograd.forward(z, c.w, None, expected, c.padding, False, 2)
     np.testing.assert_array_equal(y, expected)
     assert np.isnan(y).any() and np.isfinite(y).any()
@@ -177,8 +177,8 @@ def test_filters_and_their_gradient_of_any_strides(level):
     results = []
     for filters, gw in ((c.w, np.empty_like(c.w)), (w, np.empty_like(w))):
         y, gx = empty_last(c.gy.shape, F), empty_last(c.x.shape, F)
-        winograd_norm.forward(c.x, c.before(False)[0], filters, None, y, c.padding, False, 2)
-        winograd_norm.backward(c.gy, None, c.x, None, filters, gx, gw, c.padding, 2)
+        winograd_images.forward(c.x, c.before(False)[0], filters, None, y, c.padding, False, 2)
+        winograd_images.backward(c.gy, None, c.x, None, filters, gx, gw, c.padding, 2)
         results.append([a.copy() for a in (y, gx, gw)])
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -234,8 +234,8 @@ SIX, FACTORS = np.ones(6, F), np.ones((4, 6), F)
     ],
 )  # fmt: skip
 def test_errors_backward(change, error, message):
-    with pytest.raises(error, match=f"winograd_norm.backward: {message}"):
-        winograd_norm.backward(*arguments(**change))
+    with pytest.raises(error, match=f"winograd_images.backward: {message}"):
+        winograd_images.backward(*arguments(**change))
 
 
 @pytest.mark.parametrize(
@@ -255,5 +255,5 @@ def test_errors_forward(change, error, message):
         "x": X, "before": (ONES, ONES, ONES, True), "w": W, "bias": None, "y": Y.copy(order="K"), "padding": (1, 1),
         "relu": False, "num_threads": 1,
     }  # fmt: skip
-    with pytest.raises(error, match=f"winograd_norm.forward: {message}"):
-        winograd_norm.forward(*(good | change).values())
+    with pytest.raises(error, match=f"winograd_images.forward: {message}"):
+        winograd_images.forward(*(good | change).values())
