@@ -157,7 +157,7 @@ def forward(cnp.ndarray x, tuple before, cnp.ndarray w, object bias, cnp.ndarray
     """y = z * w + bias with stride 1, or the positive part of that, where z is a batch norm of x.
 
     x (N, C, H, W) and y (N, F, H', W') channels-last, w (F, C, 3, 3) of any strides, bias (F,) or None; all float32.
-    before:   None for z = x, or (mean, scale, shift, relu) of z = (x - mean) scale + shift, with `relu` its positive part
+    before:   None for z = x, or (mean, scale, shift, relu) of z = (x - mean) scale + shift, with `relu` cut at zero
     padding:  zeros above and to the left, at most 2; those below and to the right follow from y's shape
     """
     cdef Image X, W, Y
