@@ -33,6 +33,59 @@ def has_kernel(*arrays):
     return kind != -1
 
 
+def takes_images(cnp.ndarray x not None, *others):
+    """Tell whether x has numbers and 2 to 5 dimensions, and `has_kernel` of it and of those others that are not None."""
+    cdef int kind = cnp.PyArray_TYPE(x)
+    if not 2 <= cnp.PyArray_NDIM(x) <= MOST or cnp.PyArray_SIZE(x) == 0 or not cnp.PyArray_ISBEHAVED_RO(x):
+        return False
+    if kind != cnp.NPY_FLOAT and kind != cnp.NPY_DOUBLE:
+        return False
+    for item in others:
+        if item is not None and not _is_like(item, kind):
+            return False
+    return True
+
+
+cdef inline bint _is_like(object item, int kind):
+    return (cnp.PyArray_Check(item) and cnp.PyArray_TYPE(<cnp.ndarray> item) == kind
+            and cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray> item))
+
+
+def are_per_channel(x, bint moves, weight, bias, mean, var):
+    """Tell whether x is an array (N, C, ...) that kernels take, and the others None or arrays (C,) of its type.
+
+    moves:  mean and var have to be writeable
+    """
+    cdef cnp.ndarray a
+    cdef int kind
+    if not cnp.PyArray_Check(x) or cnp.PyArray_NDIM(<cnp.ndarray> x) < 2:
+        return False
+    kind = cnp.PyArray_TYPE(<cnp.ndarray> x)
+    if (kind != cnp.NPY_FLOAT and kind != cnp.NPY_DOUBLE) or not cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray> x):
+        return False
+    for item in (weight, bias, mean, var):
+        if item is None:
+            continue
+        if not _is_like(item, kind):
+            return False
+        a = <cnp.ndarray> item
+        if cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_DIM(a, 0) != cnp.PyArray_DIM(<cnp.ndarray> x, 1):
+            return False
+        if moves and (item is mean or item is var) and not cnp.PyArray_ISWRITEABLE(a):
+            return False
+    return True
+
+
+def empty_per_channel(cnp.ndarray x not None, int count):
+    """Return `count` uninitialised arrays with a number for each channel of x (N, C, ...), in a tuple.
+
+    Each is an array of its own, which may become a parameter's gradient as it is."""
+    if cnp.PyArray_NDIM(x) < 2:
+        raise ValueError(f"empty_per_channel: expected an array of 2 dimensions or more, got {cnp.PyArray_NDIM(x)}")
+    cdef cnp.npy_intp channels = cnp.PyArray_DIM(x, 1)
+    return tuple([cnp.PyArray_EMPTY(1, &channels, cnp.PyArray_TYPE(x), 0) for _ in range(count)])
+
+
 cdef int _check(Py_ssize_t dimensions, str function) except -1:
     if not 2 <= dimensions <= MOST:
         raise ValueError(f"{function}: expected an array of 2 to {MOST} dimensions, got {dimensions}")

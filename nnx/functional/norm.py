@@ -9,6 +9,7 @@ import numpy as np
 
 from nnx import _check
 from nnx._device import is_writeable, same_device
+from nnx._ext.arrays import are_per_channel
 from nnx.autograd import Tensor, as_tensor, is_grad_enabled, record
 from nnx.autograd._later import record_later
 from nnx.autograd.engine import LARGE_SUM, Left, behind, fresh, left_to_parent, made_fresh
@@ -74,12 +75,13 @@ def batch_norm_as(
     relu: bool = False,
 ) -> Tensor:
     """`batch_norm` for a layer, or its positive part: messages carry its name, and it has checked the numbers."""
-    x = _input(owner, input, 2)
-    channels = x.shape[1]
-    w = _parameter(owner, "weight", weight, x, (channels,))
-    b = _parameter(owner, "bias", bias, x, (channels,))
-    mean = _running(owner, "running_mean", running_mean, x, training)
-    var = _running(owner, "running_var", running_var, x, training)
+    x, w, b, mean, var = as_tensor(input), weight, bias, running_mean, running_var
+    if not _are_plain(x, w, b, mean, var, training):
+        x = _input(owner, x, 2)
+        w = _parameter(owner, "weight", weight, x, x.shape[1:2])
+        b = _parameter(owner, "bias", bias, x, x.shape[1:2])
+        mean = _running(owner, "running_mean", running_mean, x, training)
+        var = _running(owner, "running_var", running_var, x, training)
     w_data = None if w is None else w.data
     b_data = None if b is None else b.data
     be = backend_of(x.data)
@@ -484,6 +486,14 @@ def _input(owner: str, input: Any, ndim: int) -> Tensor:
     return x
 
 
+def _are_plain(x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, moves: bool) -> bool:
+    """Whether all is well, as nearly always: then the functions that say what is wrong, or mend it, are not called."""
+    if (weight is None or isinstance(weight, Tensor)) and (bias is None or isinstance(bias, Tensor)):
+        w, b = None if weight is None else weight.data, None if bias is None else bias.data
+        return are_per_channel(x.data, moves, w, b, mean, var)
+    return False
+
+
 def _parameter(owner: str, name: str, value: Any, x: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     if value is None:
         return None
@@ -524,7 +534,7 @@ def _both(owner: str, mean: Any, var: Any) -> None:
 
 
 def _values_per_channel(owner: str, x: Tensor) -> int:
-    count = _product(x.shape) // max(x.shape[1], 1)
+    count = x.data.size // max(x.shape[1], 1)
     if count == 1:
         raise ValueError(f"{owner}: expected more than one value per channel in training, got input of shape {x.shape}")
     return count

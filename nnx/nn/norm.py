@@ -32,6 +32,7 @@ __all__ = [
 
 
 @lru_cache
+@lru_cache
 def _channel_axis(shape: str) -> int:
     """Where the C is in "(N, C, H, W)"."""
     return shape.strip("()").split(", ").index("C")
@@ -90,23 +91,28 @@ class _ChannelNorm(Module):
         if self.bias is not None:
             init.zeros_(self.bias)
 
-    def _checked(self, input: Any, batch_dims: int = 1) -> Tensor:
+    def _buffer(self, name: str) -> Any:
+        """What `getattr(self, name)` is, of a running average: the usual lookup tries all else first."""
+        array = self._buffers.get(name)
+        return getattr(self, name) if array is None else array
+
+    def _checked(self, input: Any) -> Tensor:
         """The input as a Tensor of this layer's type; its rank and channels are right."""
         owner = type(self).__name__
-        weight = self.weight
+        weight = self._weight_and_bias()[0]
         reference = weight if weight is not None else self.running_mean
         x = as_tensor(input) if reference is None else cast_input(owner, input, reference.dtype)
-        if x.ndim not in self._shapes:
+        shape = x.shape
+        layout = self._shapes.get(len(shape))
+        if layout is None:
             raise ValueError(
-                f"{owner}: expected input of shape {' or '.join(self._shapes.values())}, got shape {x.shape}"
+                f"{owner}: expected input of shape {' or '.join(self._shapes.values())}, got shape {shape}"
             )
-        shape = self._shapes[x.ndim]
-        axis = _channel_axis(shape)
-        if x.shape[axis] != self.num_features:
+        axis = _channel_axis(layout)
+        if shape[axis] != self.num_features:
             raise ValueError(
-                f"{owner}: expected input with {self.num_features} channels (dimension {axis} of "
-                f"{shape}), "
-                f"got shape {x.shape}"
+                f"{owner}: expected input with {self.num_features} channels (dimension {axis} of {layout}), "
+                f"got shape {shape}"
             )
         return x
 
@@ -154,7 +160,7 @@ class _BatchNorm(_ChannelNorm):
         training = self.training
         mean = var = None
         if self.track_running_stats or not training:
-            mean, var = self.running_mean, self.running_var
+            mean, var = self._buffer("running_mean"), self._buffer("running_var")
         use_batch = training or (mean is None and var is None)
         return self._track(x, mean, var, use_batch, training and mean is not None, relu)
 
@@ -169,7 +175,7 @@ class _BatchNorm(_ChannelNorm):
         else:
             y = self._normalize(x, mean, var, use_batch, momentum)
         if tracks:
-            batches = self.num_batches_tracked
+            batches = self._buffer("num_batches_tracked")
             batches += 1  # in place
         return y
 

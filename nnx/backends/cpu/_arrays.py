@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from nnx._ext import gemm as _gemm
-from nnx._ext.arrays import empty_channels_last, has_kernel, is_channels_last, nchw, nhwc
+from nnx._ext.arrays import (
+    empty_channels_last,
+    empty_per_channel,
+    has_kernel,
+    is_channels_last,
+    nchw,
+    nhwc,
+    takes_images,
+)
 from nnx._ext.memory import empty, empty_like
 from nnx._ext.threads import threads_for
 
@@ -14,12 +22,14 @@ __all__ = [
     "contiguous",
     "dense",
     "empty_channels_last",
+    "empty_per_channel",
     "has_kernel",
     "is_channels_last",
     "is_dense",
     "like",
     "nchw",
     "nhwc",
+    "takes_images",
     "threads_for",
 ]
 

@@ -14,9 +14,11 @@ from nnx.backends.base.norm import Gradients, NormOps
 from nnx.backends.cpu._arrays import (
     channels_last,
     empty_channels_last,
+    empty_per_channel,
     has_kernel,
     is_channels_last,
     nhwc,
+    takes_images,
     threads_for,
 )
 
@@ -127,29 +129,29 @@ class NormKernels(NormOps):
     # -- per channel: batch norm -------------------------------------------------------------------
 
     def batch_moments(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if not _takes_images(x):
+        if not takes_images(x):
             return super().batch_moments(x)
-        mean, var = _channels(x), _channels(x)
+        mean, var = empty_per_channel(x, 2)
         _norm.moments(nhwc(channels_last(x)), mean, var, threads_for(x.size, 2))
         return mean, var
 
     def batch_norm(
         self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float, relu: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        if not _takes_images(x, weight, bias):
+        if not takes_images(x, weight, bias):
             return super().batch_norm(x, weight, bias, eps, relu)
         x = channels_last(x)
-        mean, var, rstd = _channels(x), _channels(x), _channels(x)
+        mean, var, rstd = empty_per_channel(x, 3)
         _norm.moments(nhwc(x), mean, var, threads_for(x.size, 2))
         return _normalized(x, mean, var, weight, bias, rstd, eps, relu), mean, var, rstd
 
     def batch_norm_later(
         self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
     ) -> LaterNorm | None:
-        if not _takes_images(x, weight, bias):
+        if not takes_images(x, weight, bias):
             return None
         x = channels_last(x)
-        mean, var, rstd = _channels(x), _channels(x), _channels(x)
+        mean, var, rstd = empty_per_channel(x, 3)
         _norm.moments(nhwc(x), mean, var, threads_for(x.size, 2), rstd, eps)
         return LaterNorm(x, mean, var, rstd, _contiguous(weight), _contiguous(bias), eps)
 
@@ -180,7 +182,7 @@ class NormKernels(NormOps):
         y: np.ndarray | None = None,
         bias: np.ndarray | None = None,
     ) -> Gradients:
-        if not _takes_images(x, gy, weight, mean, rstd, bias):
+        if not takes_images(x, gy, weight, mean, rstd, bias):
             return super().batch_norm_backward(gy, x, weight, mean, rstd, needs, y, bias)
         if y is not None and bias is None:
             gy, y = self.relu_backward(gy, y), None
@@ -198,10 +200,10 @@ class NormKernels(NormOps):
         bias: np.ndarray | None = None,
     ) -> tuple[LaterNormGradient, np.ndarray, np.ndarray] | None:
         relu, given = y is not None, gy
-        if (relu and bias is None) or not _takes_images(x, gy, weight, mean, rstd, bias):
+        if (relu and bias is None) or not takes_images(x, gy, weight, mean, rstd, bias):
             return None
         gy, x, mean, rstd = channels_last(gy), channels_last(x), _contiguous(mean), _contiguous(rstd)
-        gw, gb, factors = _channels(x), _channels(x), np.empty((4, x.shape[1]), x.dtype)
+        (gw, gb), factors = empty_per_channel(x, 2), np.empty((4, x.shape[1]), x.dtype)
         sums = None
         if isinstance(y, LaterNorm) and y.summed is not None:
             sums = y.summed[1] if y.summed[0] is given and y.x is x else None
@@ -220,7 +222,7 @@ class NormKernels(NormOps):
         eps: float,
         relu: bool = False,
     ) -> np.ndarray:
-        if not _takes_images(x, mean, var, weight, bias):
+        if not takes_images(x, mean, var, weight, bias):
             return super().batch_norm_infer(x, mean, var, weight, bias, eps, relu)
         mean, var = np.ascontiguousarray(mean), np.ascontiguousarray(var)
         return _normalized(channels_last(x), mean, var, weight, bias, empty_like(var), eps, relu)
@@ -235,7 +237,7 @@ class NormKernels(NormOps):
         eps: float,
         needs: tuple[bool, bool, bool],
     ) -> Gradients:
-        if not _takes_images(x, gy, mean, var, weight):
+        if not takes_images(x, gy, mean, var, weight):
             return super().batch_norm_infer_backward(gy, x, mean, var, weight, eps, needs)
         with np.errstate(all="ignore"):
             rstd = 1 / np.sqrt(var + eps)
@@ -282,7 +284,7 @@ class NormKernels(NormOps):
     def local_response_norm(
         self, x: np.ndarray, size: int, alpha: float, beta: float, k: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        if not _takes_images(x) or size // 2 > _local_response.REACH:
+        if not takes_images(x) or size // 2 > _local_response.REACH:
             return super().local_response_norm(x, size, alpha, beta, k)
         y, scale = empty_channels_last(x.shape, x.dtype), empty_channels_last(x.shape, x.dtype)
         window = size // 2, (size - 1) // 2
@@ -294,7 +296,7 @@ class NormKernels(NormOps):
     def local_response_norm_backward(
         self, gy: np.ndarray, x: np.ndarray, scale: np.ndarray, size: int, alpha: float, beta: float
     ) -> np.ndarray:
-        if not _takes_images(x, gy, scale) or size // 2 > _local_response.REACH:
+        if not takes_images(x, gy, scale) or size // 2 > _local_response.REACH:
             return super().local_response_norm_backward(gy, x, scale, size, alpha, beta)
         gx = empty_channels_last(x.shape, x.dtype)
         _local_response.response_backward(
@@ -313,15 +315,6 @@ class NormKernels(NormOps):
 
 def _takes(x: np.ndarray, *others: np.ndarray | None) -> bool:
     return x.size > 0 and has_kernel(x, *[a for a in others if a is not None])
-
-
-def _takes_images(x: np.ndarray, *others: np.ndarray | None) -> bool:
-    return 2 <= x.ndim <= 5 and _takes(x, *others)
-
-
-def _channels(x: np.ndarray) -> np.ndarray:
-    """A number for each channel: an array of its own, which may become a parameter's gradient as it is."""
-    return np.empty(x.shape[1], x.dtype)
 
 
 def _contiguous(a: np.ndarray | None) -> Any:
