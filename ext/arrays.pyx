@@ -34,7 +34,7 @@ def has_kernel(*arrays):
 
 
 def takes_images(cnp.ndarray x not None, *others):
-    """Tell whether x has numbers and 2 to 5 dimensions, and `has_kernel` of it and of those others that are not None."""
+    """Tell whether x has numbers and 2 to 5 dimensions, and `has_kernel` of it and of the others that are not None."""
     cdef int kind = cnp.PyArray_TYPE(x)
     if not 2 <= cnp.PyArray_NDIM(x) <= MOST or cnp.PyArray_SIZE(x) == 0 or not cnp.PyArray_ISBEHAVED_RO(x):
         return False

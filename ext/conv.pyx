@@ -112,6 +112,20 @@ cdef int check_weights(Image *w, Image *x, Image *y, Py_ssize_t groups, str kern
     return 0
 
 
+cdef const void *joined_image(cnp.ndarray a, const Image *y, int kind, str kernel, str argument) except? NULL:
+    """The data of an image to join with results like `y`, channels-last as they are, or NULL for None."""
+    cdef Image other
+    if a is None:
+        return NULL
+    read_image(a, kind, True, kernel, argument, &other)
+    if not same_shape(&other, y):
+        raise ValueError(
+            f"{kernel}: expected {argument} of the result's shape ({y.images}, {y.channels}, {y.size[1]}, "
+            f"{y.size[2]}), got {_shape(a)}"
+        )
+    return other.data
+
+
 cdef cnp.ndarray read_bias(object bias, int kind, Py_ssize_t filters, str kernel):
     """`bias`, checked to be (F,) of this type, or None."""
     if bias is None:

@@ -13,7 +13,7 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
 from nnx._ext.common cimport check_threads, check_writeable, real, real_type
-from nnx._ext.conv cimport Image, read_bias, read_image
+from nnx._ext.conv cimport Image, joined_image, read_bias, read_image
 from nnx._ext.direct cimport UNITS, Plan, nnx_direct, nnx_taps, pack_depthwise, read_plan
 from nnx._ext.gemm cimport nnx_gemm
 from nnx._ext.memory cimport give_workspace, is_streamed, take_workspace
@@ -27,13 +27,25 @@ cdef enum:
     BANDS = 4         # of an image's rows, so that threads share the work of a few images evenly
     GY_BYTES = 65536  # of gy that a task reads with one filter per channel, about
 
+cdef extern from "table.h" nogil:
+    ctypedef struct nnx_activation "struct nnx_activation":
+        void (*add_f32)(const float *, const float *, float *, Py_ssize_t, const float *) noexcept nogil
+        void (*add_f64)(const double *, const double *, double *, Py_ssize_t, const double *) noexcept nogil
+        void (*relu_backward_f32)(const float *, const float *, float *, Py_ssize_t, const float *) noexcept nogil
+        void (*relu_backward_f64)(const double *, const double *, double *, Py_ssize_t, const double *) noexcept nogil
+
+cdef struct Joined:  # what happens to the gradient as it is stored; images like gx, or NULL
+    const void *added
+    const void *positive
+
 
 def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple stride, tuple padding, tuple dilation,
-              Py_ssize_t groups, int num_threads):
+              Py_ssize_t groups, int num_threads, cnp.ndarray added=None, cnp.ndarray positive=None):
     """gx = the gradient of forward() with respect to x, from gy; with a bias it is a transposed convolution.
 
     gy (N, F, axes) channels-last, w (F, C, taps), bias (C,) or None, gx (N, C, axes) channels-last; one group, or
     one filter and one group for each channel, w (C, 1, taps).
+    added, positive: None, or arrays like gx, with one group: gx = added + the gradient, 0 where positive <= 0
     """
     cdef Image X, W, Y
     cdef Plan p
@@ -49,6 +61,11 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple 
     if groups != 1 and not (p.inside == 1 and Y.channels == p.C):
         raise ValueError(f"direct.data_grad: expected 1 group or one filter per channel, got {Y.channels} in {groups}")
     cdef cnp.ndarray b = read_bias(bias, kind, X.channels, "direct.data_grad")
+    cdef Joined joined
+    joined.added = joined_image(added, &X, kind, "direct.data_grad", "added")
+    joined.positive = joined_image(positive, &X, kind, "direct.data_grad", "positive")
+    if groups != 1 and (joined.added != NULL or joined.positive != NULL):
+        raise ValueError(f"direct.data_grad: expected 1 group with added or positive, got {groups}")
     if cnp.PyArray_SIZE(gx) == 0:
         return
     cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
@@ -61,13 +78,13 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple 
             _depthwise[double](&p, X, W, Y, <double *> b_data, num_threads)
     elif groups == 1 and p.dilation[1] == 1 and p.dilation[2] == 1 and p.stride[2] * p.C < PIXEL_STEP:
         if kind == cnp.NPY_FLOAT:
-            _data_rows[float](&p, X, W, Y, <float *> b_data, num_threads)
+            _data_rows[float](&p, X, W, Y, <float *> b_data, &joined, num_threads)
         else:
-            _data_rows[double](&p, X, W, Y, <double *> b_data, num_threads)
+            _data_rows[double](&p, X, W, Y, <double *> b_data, &joined, num_threads)
     elif kind == cnp.NPY_FLOAT:
-        _data_grad[float](&p, X, W, Y, <float *> b_data, num_threads)
+        _data_grad[float](&p, X, W, Y, <float *> b_data, &joined, num_threads)
     else:
-        _data_grad[double](&p, X, W, Y, <double *> b_data, num_threads)
+        _data_grad[double](&p, X, W, Y, <double *> b_data, &joined, num_threads)
 
 
 cdef int _depthwise(Plan *p, Image X, Image W, Image Y, const real *bias, int num_threads) except -1:
@@ -164,7 +181,8 @@ cdef void _depthwise_band(const Plan *p, const Image *X, const Image *Y, Py_ssiz
                 kernels.direct_depthwise_f64(&taps, gy, C, w, bias, False, to, t * C)
 
 
-cdef int _data_rows(Plan *p, Image X, Image W, Image Y, const real *bias, int num_threads) except -1:
+cdef int _data_rows(Plan *p, Image X, Image W, Image Y, const real *bias, const Joined *joined,
+                    int num_threads) except -1:
     """The same for few channels and without dilation: row by row of gx, which nothing is added to afterwards."""
     cdef Shares shares
     cdef int thread
@@ -192,7 +210,7 @@ cdef int _data_rows(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
                 unit = next_of(&shares, thread)
                 while unit >= 0:
                     _data_band[real](p, &X, &Y, unit // bands, unit % bands * band, band, packed, packed_row, bias,
-                                     buffer + thread * scratch, line)
+                                     joined, buffer + thread * scratch, line)
                     unit = next_of(&shares, thread)
     finally:
         give_workspace(buffer)
@@ -201,14 +219,13 @@ cdef int _data_rows(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
 
 
 cdef void _data_band(Plan *p, const Image *X, const Image *Y, Py_ssize_t image, Py_ssize_t row, Py_ssize_t band,
-                     const real *packed, Py_ssize_t packed_row, const real *bias, real *sums,
+                     const real *packed, Py_ssize_t packed_row, const real *bias, const Joined *joined, real *sums,
                      Py_ssize_t line) noexcept nogil:
     """Up to `band` rows of an image of gx, from `row` on."""
     cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
-    cdef Py_ssize_t s = p.stride[1], step = p.stride[2] * p.C, phase, top, first, last, j, c
+    cdef Py_ssize_t s = p.stride[1], step = p.stride[2] * p.C, phase, top, first, last
     cdef const real *gy
     cdef const real *w
-    cdef real *to
     cdef nnx_taps taps
     taps.columns = p.out[2]
     taps.stream = False
@@ -230,12 +247,34 @@ cdef void _data_band(Plan *p, const Image *X, const Image *Y, Py_ssize_t image, 
                 kernels.direct_add_f32(&taps, gy, first, last, w, p.length, step, sums, sums + line, line)
             else:
                 kernels.direct_add_f64(&taps, gy, first, last, w, p.length, step, sums, sums + line, line)
-        to = <real *> X.data + image * X.image + row * X.stride[1]
-        memcpy(to, sums + p.low[2] * p.C, X.size[2] * p.C * sizeof(real))
-        if bias != NULL:
-            for j in range(X.size[2]):
-                for c in range(p.C):
-                    to[j * p.C + c] += bias[c]
+        _store_row[real](X, image, row, sums + p.low[2] * p.C, bias, joined)
+
+
+cdef void _store_row(const Image *X, Py_ssize_t image, Py_ssize_t row, const real *source, const real *bias,
+                     const Joined *joined) noexcept nogil:
+    """A row of gx, from its sums."""
+    cdef const nnx_activation *kernels = <const nnx_activation *> table().activation
+    cdef Py_ssize_t at = image * X.image + row * X.stride[1], n = X.size[2] * X.channels, j, c
+    cdef real *to = <real *> X.data + at
+    if bias != NULL:
+        for j in range(X.size[2]):
+            for c in range(X.channels):
+                to[j * X.channels + c] = source[j * X.channels + c] + bias[c]
+        source = to
+    if joined.added != NULL:
+        if real is float:
+            kernels.add_f32(<const float *> joined.added + at, source, to, n, NULL)
+        else:
+            kernels.add_f64(<const double *> joined.added + at, source, to, n, NULL)
+        source = to
+    if joined.positive != NULL:
+        if real is float:
+            kernels.relu_backward_f32(source, <const float *> joined.positive + at, to, n, NULL)
+        else:
+            kernels.relu_backward_f64(source, <const double *> joined.positive + at, to, n, NULL)
+        source = to
+    if source != to:
+        memcpy(to, source, n * sizeof(real))
 
 
 cdef inline Py_ssize_t _rows_before(Py_ssize_t runs, Py_ssize_t s, Py_ssize_t phase) noexcept nogil:
@@ -267,7 +306,8 @@ cdef void _pack_rows(const Plan *p, const Image *W, Py_ssize_t F, Py_ssize_t pan
             at += panel
 
 
-cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int num_threads) except -1:
+cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, const Joined *joined,
+                    int num_threads) except -1:
     cdef Shares shares
     cdef int thread
     cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
@@ -281,11 +321,10 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
     cdef Py_ssize_t width = max(p.width, p.low[2] + X.size[2]), s = p.stride[1], top, end, first, last, origin
     cdef Py_ssize_t image = ((band + 2 * p.reach[1]) * width * C + lanes + 15) // 16 * 16, tile = p.out[2] * columns
     cdef bint depthwise = p.groups != 1
-    cdef Py_ssize_t scratch = image + (0 if depthwise else (tile + 15) // 16 * 16) + 16, unit, i, j, c
+    cdef Py_ssize_t scratch = image + (0 if depthwise else (tile + 15) // 16 * 16) + 16, unit, i
     cdef real *packed = NULL
     cdef real *buffer = NULL
     cdef real *mine
-    cdef real *to
     cdef const real *source
     cdef nnx_taps taps
     taps.rows = 1
@@ -296,10 +335,10 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
     taps.runs = p.runs
     taps.length = p.length
     taps.offset = p.offset
-    cdef bint joined = p.runs == p.taps[1]
+    cdef bint whole_rows = p.runs == p.taps[1]
     for i in range(p.runs):
-        p.offset[i] = (i if joined else i // p.taps[2]) * p.dilation[1] * width * C
-        if not joined:
+        p.offset[i] = (i if whole_rows else i // p.taps[2]) * p.dilation[1] * width * C
+        if not whole_rows:
             p.offset[i] += i % p.taps[2] * p.dilation[2] * C
     if X.images * bands < num_threads:
         num_threads = X.images * bands
@@ -341,14 +380,8 @@ cdef int _data_grad(Plan *p, Image X, Image W, Image Y, const real *bias, int nu
                                           mine + image, columns, 1, 0, NULL, NULL, 0)
                             kernels.direct_scatter_f64(&taps, mine + image, run, mine + (i * s - origin) * width * C)
                     for i in range(top, end):
-                        to = <real *> X.data + unit // bands * X.image + i * X.stride[1]
                         source = mine + ((i + p.low[1] - origin) * width + p.low[2]) * C
-                        if bias == NULL:
-                            memcpy(to, source, X.size[2] * C * sizeof(real))
-                        else:
-                            for j in range(X.size[2]):
-                                for c in range(C):
-                                    to[j * C + c] = source[j * C + c] + bias[c]
+                        _store_row[real](&X, unit // bands, i, source, bias, joined)
                     unit = next_of(&shares, thread)
     finally:
         give_workspace(buffer)

@@ -12,7 +12,7 @@ from cython.parallel cimport prange
 from libc.string cimport memset
 
 from nnx._ext.common cimport _shape, check_threads, check_writeable
-from nnx._ext.conv cimport Image, read_image
+from nnx._ext.conv cimport Image, joined_image, read_image
 from nnx._ext.gemm cimport nnx_gemm
 from nnx._ext.memory cimport give_workspace, is_streamed, take_workspace
 from nnx._ext.share cimport Shares, next_of, share_out
@@ -46,19 +46,6 @@ cdef void cut_tiles(nnx_tiles *t, const Image *a, const Image *y, Py_ssize_t top
     t.pixel = a.stride[2]
     t.stream = False
     t.added = t.positive = NULL
-
-
-cdef const void *joined_image(cnp.ndarray a, const Image *y, str kernel, str argument) except? NULL:
-    cdef Image other
-    if a is None:
-        return NULL
-    read_image(a, cnp.NPY_FLOAT, True, kernel, argument, &other)
-    if not same_shape(&other, y):
-        raise ValueError(
-            f"{kernel}: expected {argument} of the result's shape ({y.images}, {y.channels}, {y.size[1]}, "
-            f"{y.size[2]}), got {_shape(a)}"
-        )
-    return other.data
 
 
 cdef Py_ssize_t _block(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t weights, Py_ssize_t rows) noexcept nogil:
@@ -127,8 +114,8 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, cnp.ndarray gx, tuple padding, int 
     read_image(w, cnp.NPY_FLOAT, False, "winograd.data_grad", "w", &W)
     read_image(gy, cnp.NPY_FLOAT, True, "winograd.data_grad", "gy", &Y)
     check_shapes(&X, &W, &Y, padding, "winograd.data_grad")
-    cdef const void *sum_with = joined_image(added, &X, "winograd.data_grad", "added")
-    cdef const void *cut_by = joined_image(positive, &X, "winograd.data_grad", "positive")
+    cdef const void *sum_with = joined_image(added, &X, cnp.NPY_FLOAT, "winograd.data_grad", "added")
+    cdef const void *cut_by = joined_image(positive, &X, cnp.NPY_FLOAT, "winograd.data_grad", "positive")
     if cnp.PyArray_SIZE(gx) == 0:
         return
     _products(Y, X, <float *> W.data + 2 * W.stride[1] + 2 * W.stride[2], W.channel, W.image, -W.stride[1],

@@ -15,14 +15,13 @@ from cython.parallel cimport prange
 from libc.string cimport memset
 
 from nnx._ext.common cimport _shape, check_threads, check_writeable, input_pointer, output_pointer
-from nnx._ext.conv cimport Image, read_bias, read_image
+from nnx._ext.conv cimport Image, joined_image, read_bias, read_image, same_shape
 from nnx._ext.memory cimport fetch, give_workspace, is_streamed, take_workspace
 from nnx._ext.norm cimport NORM_WIDTH, Place, Tiles, nnx_norm, place_of, tiles_of
 from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 from nnx._ext.winograd cimport (
-    CHUNK_TILES, TILE_STEP, WINOGRAD_PAD, WINOGRAD_ROWS, check_shapes, cut_tiles, joined_image, nnx_tiles, nnx_winograd,
-    same_shape, up,
+    CHUNK_TILES, TILE_STEP, WINOGRAD_PAD, WINOGRAD_ROWS, check_shapes, cut_tiles, nnx_tiles, nnx_winograd, up,
 )
 
 cnp.import_array()
@@ -299,8 +298,8 @@ def backward(cnp.ndarray gy, tuple behind, cnp.ndarray x, tuple before, cnp.ndar
     # The data gradient is a convolution of gy with the filters turned by 180 degrees.
     cut_tiles(&p.read, &Y, &X, 2 - <Py_ssize_t> padding[0], 2 - <Py_ssize_t> padding[1])
     cut_tiles(&p.made, &X, &X, 0, 0)
-    p.made.added = joined_image(added, &X, "winograd_images.backward", "added")
-    p.made.positive = joined_image(positive, &X, "winograd_images.backward", "positive")
+    p.made.added = joined_image(added, &X, cnp.NPY_FLOAT, "winograd_images.backward", "added")
+    p.made.positive = joined_image(positive, &X, cnp.NPY_FLOAT, "winograd_images.backward", "positive")
     p.made.stream = p.sums == NULL and is_streamed(GX.data, X.images * X.image, X.channels, sizeof(float))
     cut_tiles(&p.source, &X, &Y, padding[0], padding[1])
     cut_tiles(&p.target, &Y, &Y, 0, 0)

@@ -15,6 +15,13 @@ cdef struct Image:
 # Read the shape and strides of an (N, C, 1-3 axes) array; `channels_last`: it must be dense in that order.
 cdef int read_image(cnp.ndarray a, int kind, bint channels_last, str kernel, str argument, Image *result) except -1
 
+cdef inline bint same_shape(const Image *a, const Image *b) noexcept nogil:
+    return (a.images == b.images and a.channels == b.channels and a.size[0] == b.size[0] and a.size[1] == b.size[1]
+            and a.size[2] == b.size[2])
+
+# The data of an image to join with results like `y`, channels-last as they are, or NULL for None.
+cdef const void *joined_image(cnp.ndarray a, const Image *y, int kind, str kernel, str argument) except? NULL
+
 # `bias` if it is a contiguous array of so many numbers of this type, or None.
 cdef cnp.ndarray read_bias(object bias, int kind, Py_ssize_t filters, str kernel)
 

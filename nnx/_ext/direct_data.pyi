@@ -10,4 +10,6 @@ def data_grad(
     dilation: tuple[int, ...],
     groups: int,
     num_threads: int,
+    added: np.ndarray | None = None,
+    positive: np.ndarray | None = None,
 ) -> None: ...

@@ -55,16 +55,8 @@ cdef inline Py_ssize_t up(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
     return (n + step - 1) // step * step
 
 
-cdef inline bint same_shape(const Image *a, const Image *b) noexcept nogil:
-    return (a.images == b.images and a.channels == b.channels and a.size[0] == b.size[0] and a.size[1] == b.size[1]
-            and a.size[2] == b.size[2])
-
-
 # Describe image `a`, cut where the results `y` are cut into squares of 4x4.
 cdef void cut_tiles(nnx_tiles *t, const Image *a, const Image *y, Py_ssize_t top, Py_ssize_t left) noexcept nogil
-
-# The data of an image to join with results like `y`, or NULL for None.
-cdef const void *joined_image(cnp.ndarray a, const Image *y, str kernel, str argument) except? NULL
 
 # Shapes and padding of y = x * w.
 cdef int check_shapes(const Image *x, const Image *w, const Image *y, tuple padding, str kernel) except -1

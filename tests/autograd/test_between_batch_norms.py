@@ -399,6 +399,25 @@ def test_what_reaches_a_cut_gradient_afterwards_is_cut_too(monkeypatch, calls):
         np.testing.assert_array_equal(got, gradient())
 
 
+def test_where_the_maps_shrink_the_shortcut_is_added_on_the_way(monkeypatch, calls):
+    """Two convolutions with a stride behind a ReLU, as where a residual network goes to smaller maps."""
+    rng = np.random.default_rng(0)
+    w, v = rng.standard_normal((32, 16, 3, 3), np.float32), rng.standard_normal((32, 16, 1, 1), np.float32)
+
+    def gradient():
+        x = Tensor(images(SHAPES[0]), requires_grad=True)
+        y = F.relu(x - 0.5)
+        z = F.conv2d(y, Tensor(w, requires_grad=True), stride=2, padding=1) + F.conv2d(y, Tensor(v), stride=2)
+        z.backward(images(z.shape, 2))
+        return x.grad
+
+    got = gradient()
+    assert calls == ["conv", "conv", "add", *2 * ["conv_data_grad_joined"], "conv_weight_grad"]
+    with one_by_one(monkeypatch):
+        np.testing.assert_array_equal(got, gradient())
+    assert (got == 0).any() and (got != 0).any()
+
+
 def test_the_same_bits_for_any_number_of_threads(every_kernel_threaded):
     def result(threads):
         nnx.set_num_threads(threads)

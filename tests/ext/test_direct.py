@@ -219,6 +219,43 @@ def test_data_grad_with_bias_is_a_transposed_convolution(level, rng):
     check(with_bias, plain + bias[:, None, None], np.float32)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("channels", "dilation"), [(3, 1), (3, 2), (21, 1), (32, 1)])
+def test_a_data_gradient_that_is_added_and_cut(level, rng, channels, dilation, dtype):
+    """The same bits as one after the other, in rows of sums and in padded images; NaN is no cut."""
+    gy = last(rng.standard_normal((3, 7, 6, 4)).astype(dtype))
+    w, bias = rng.standard_normal((7, channels, 3, 2)).astype(dtype), rng.standard_normal(channels).astype(dtype)
+    shape = (3, channels, 11 + 2 * dilation, 8)
+    added, positive = (last(a) for a in rng.standard_normal((2, *shape)).astype(dtype))
+    positive[rng.random(shape) < 0.1] = 0
+    positive[0, 0] = np.nan
+    how = ((2, 2), (1, 0), (dilation, 1), 1, 2)
+    for b in (None, bias):
+        plain = empty_last(shape, dtype)
+        direct_data.data_grad(gy, w, b, plain, *how)
+        for a, p in ((added, None), (None, positive), (added, positive)):
+            gx = empty_last(shape, dtype)
+            direct_data.data_grad(gy, w, b, gx, *how, a, p)
+            expected = plain if a is None else a + plain
+            np.testing.assert_array_equal(gx, expected if p is None else np.where(p <= 0, 0, expected))
+
+
+@pytest.mark.parametrize("name", ["added", "positive"])
+def test_errors_of_what_is_joined(name):
+    gy, w, gx = last(np.ones((2, 6, 5, 5), F)), np.ones((6, 4, 3, 3), F), empty_last((2, 4, 5, 5), F)
+    for other, error, message in (
+        (last(np.ones((2, 4, 5, 6), F)), ValueError, r"of the result's shape \(2, 4, 5, 5\), got \(2, 4, 5, 6\)"),
+        (np.ones((2, 4, 5, 5), F), ValueError, "to be channels-last in memory"),
+        (last(np.ones((2, 4, 5, 5))), TypeError, "arrays of one dtype, got"),
+    ):
+        with pytest.raises(error, match="direct.data_grad: expected .*" + message):
+            direct_data.data_grad(gy, w, None, gx, (1, 1), (1, 1), (1, 1), 1, 1, **{name: other})
+    one = last(np.ones((2, 6, 5, 5), F))
+    with pytest.raises(ValueError, match="direct.data_grad: expected 1 group with added or positive, got 6"):
+        how = (1, 1), (1, 1), (1, 1), 6, 1
+        direct_data.data_grad(gy, np.ones((6, 1, 3, 3), F), None, empty_last(one.shape, F), *how, **{name: one})
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_what_is_not_finite_stays_in_its_taps(level, rng, bad, dtype):

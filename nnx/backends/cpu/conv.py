@@ -185,10 +185,15 @@ class ConvKernels:
         if not _takes(gy, w) or not _can_join(gy, added, positive):
             return None
         how, low = _data_plan(tuple(x_shape), w.shape, stride, padding, dilation, groups, _fast(gy))
-        if how != "winograd":
+        if how != "winograd" and (how != "scattered" or groups != 1):
             return None
         gx = empty_channels_last(x_shape, gy.dtype)
-        _winograd.data_grad(channels_last(gy), _whole(w), gx, low, _threads(gy, w), added, positive)
+        threads = _threads(gy, w)
+        if how == "winograd":
+            _winograd.data_grad(channels_last(gy), _whole(w), gx, low, threads, added, positive)
+        else:
+            arguments = channels_last(gy), _whole(w), None, gx, stride, low, dilation, groups, threads
+            _direct_data.data_grad(*arguments, added, positive)
         return gx
 
     def conv_weight_grad(
