@@ -128,6 +128,8 @@ cdef void _multiply(const Plan *p, Py_ssize_t image, Py_ssize_t images, const fl
     cdef float *M = V + 36 * v_step
     _fetch(<const float *> p.made.added, image, images, p.made.image)
     _fetch(<const float *> p.made.positive, image, images, p.made.image)
+    if not p.made.stream:  # stores too have to wait for their lines
+        _fetch(results, image, images, p.made.image)
     while first < tiles:
         count = min(TILE_STEP, tiles - first)
         winograd.winograd_input_f32(&p.read, data, first, count, V, v_row, v_step)
@@ -189,6 +191,7 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, int num_threads) except -1
     p.images = X.images
     p.group = _group(p.made.down * p.made.across, GROUP_TILES, p.images)
     cdef Py_ssize_t groups = (p.images + p.group - 1) // p.group
+    p.group = (p.images + groups - 1) // groups  # as many in each, about
     cdef Py_ssize_t scratch = 36 * (TILE_STEP * (up(C, lanes) + up(F, lanes)) + 2 * WINOGRAD_PAD) + 16
     cdef Py_ssize_t pixels = up(p.group * X.image, 16) if p.before.mean != NULL else 0
     cdef float *packed = NULL

@@ -136,13 +136,13 @@ IMAGES = ((64, 64, 32, 32), (64, 64, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
     "change",
     [
         {0: (15, 64, 70, 70)},
-        {0: (31, 64, 32, 32)},
+        {0: (64, 64, 8, 8)},
         {0: (64, 32, 32, 32), 1: (129, 32, 3, 3)},
         {2: (2, 2)},
         {0: (64, 64, 34, 34), 4: (2, 2)},
         {5: 2, 1: (64, 32, 3, 3)},
     ],
-    ids=["few images", "few bytes", "many weights", "stride", "dilation", "groups"],
+    ids=["few images", "few tiles", "many weights", "stride", "dilation", "groups"],
 )
 def test_large_batches_go_image_by_image(change):
     assert dispatch._plan(*IMAGES, True, 0)[0] == "images"
@@ -151,12 +151,16 @@ def test_large_batches_go_image_by_image(change):
     assert dispatch._plan(*changed, True, 0)[0] in ("winograd", "direct")
 
 
-def test_backward_pays_for_half_as_many_bytes():
-    def suits(images, cold):
-        shape = (images, 64, 32, 32)
-        return dispatch._suits_images(shape, shape, (64, 64, 3, 3), (1, 1), (1, 1), (1, 1), 1, True, cold)
+def test_how_many_images_are_cold():
+    def suits(images, channels, size, cold):
+        shape, w_shape = (images, channels, size, size), (channels, channels, 3, 3)
+        return dispatch._suits_images(shape, shape, w_shape, (1, 1), (1, 1), (1, 1), 1, True, cold)
 
-    assert suits(16, 1) and not suits(15, 1) and suits(32, 2) and not suits(31, 2)
+    assert suits(16, 64, 32, True) and not suits(15, 64, 32, True)  # images
+    assert suits(48, 64, 16, True) and not suits(47, 64, 16, True)  # tiles
+    assert suits(32, 16, 32, True) and not suits(31, 16, 32, True)  # bytes
+    assert suits(4, 16, 32, False) and not suits(3, 16, 32, False)  # tiles between batch norms
+    assert suits(4, 64, 32, False) and not suits(4, 64, 36, False)  # bytes of an image between batch norms
 
 
 @pytest.fixture
@@ -168,6 +172,7 @@ def everything_is_cold(monkeypatch):
         dispatch._suits_images.cache_clear()
 
     monkeypatch.setattr(dispatch, "_COLD_BYTES", 1)
+    monkeypatch.setattr(dispatch, "_COLD_TILES", 1)
     forget()
     yield
     forget()

@@ -56,9 +56,9 @@ _WINOGRAD_PIXELS = 128  # of the batch, at least; more where there are many filt
 
 _IMAGE_WEIGHTS = 4096  # filters times channels, at most, where convolutions go image by image. Between batch norms:
 _IMAGE_BYTES = 262144  # bytes of an image, at most,
-_IMAGE_TILES = 512  # and 4x4 tiles of all images, at least; otherwise:
-_IMAGES = 16  # images, at least,
-_COLD_BYTES = 8 << 20  # and bytes of x and y, or forward twice as many: they come from memory, not from a cache
+_IMAGE_TILES = 256  # and 4x4 tiles of all images, at least; otherwise:
+_COLD_IMAGES, _COLD_TILES = 16, 768  # images and their tiles, at least, so that threads share them evenly,
+_COLD_BYTES = 4 << 20  # and bytes of x and y: they come from memory, not from a cache
 
 _SPREAD_ROWS = (3, 5, 7)  # of a filter, for which there are kernels
 _SPREAD_NUMBERS = 131072  # of the rows that are in work at once: half of the second-level cache
@@ -269,7 +269,7 @@ class ConvKernels:
             return None
         fast = _fast(x)
         _, low, work, y_shape = _plan(x.shape, w.shape, stride, padding, dilation, groups, fast, _few(x))
-        if not _suits_images(x.shape, y_shape, w.shape, stride, low, dilation, groups, fast, 0):
+        if not _suits_images(x.shape, y_shape, w.shape, stride, low, dilation, groups, fast, False):
             return None
         y = empty_channels_last(y_shape, x.dtype)
         _winograd_images.forward(x, before, _whole(w), _bias(b), y, low, relu, threads_for(work, 0.1))
@@ -296,7 +296,7 @@ class ConvKernels:
         if not isinstance(g, np.ndarray) or not isinstance(z, np.ndarray) or not has_kernel(g, z, w) or w.ndim != 4:
             return None
         low = tuple([p[0] for p in padding])
-        cold = 1 if behind is None and before is None else 0
+        cold = behind is None and before is None
         if not _suits_images(z.shape, g.shape, w.shape, stride, low, dilation, groups, _fast(g), cold):
             return None
         if not _can_join(z, added, positive):
@@ -331,7 +331,7 @@ def _plan(
     y_shape = (x_shape[0], w_shape[0], *output_sizes(x_shape[2:], w_shape[2:], stride, padding, dilation))
     how = _algorithm(y_shape, w_shape, stride, low, dilation, groups, fast, few)
     how = "product" if _is_product(w_shape, stride, padding, groups) else how
-    if how == "winograd" and _suits_images(x_shape, y_shape, w_shape, stride, low, dilation, groups, fast, 2):
+    if how == "winograd" and _suits_images(x_shape, y_shape, w_shape, stride, low, dilation, groups, fast, True):
         how = "images"
     return how, low, math.prod(y_shape) * math.prod(w_shape[1:]), y_shape
 
@@ -439,21 +439,22 @@ def _suits_images(
     dilation: Sizes,
     groups: int,
     fast: bool,
-    cold: int,
+    cold: bool,
 ) -> bool:
     """Whether Winograd's algorithm goes image by image, with weights that stay in the cache and images enough for all
     threads.
 
-    cold:  0 between batch norms, where it saves a pass over memory; otherwise it pays from `cold` times _COLD_BYTES on
+    cold:  False between batch norms, where it saves a pass over memory; otherwise images have to come from memory
     """
     if not fast or w_shape[0] * w_shape[1] > _IMAGE_WEIGHTS:
         return False
     if not all(_suits_winograd(a, w_shape, stride, low, dilation, groups) for a in (x_shape, y_shape)):
         return False
-    if cold:
-        return x_shape[0] >= _IMAGES and 4 * (math.prod(x_shape) + math.prod(y_shape)) >= cold * _COLD_BYTES
     image = 4 * max(math.prod(x_shape[1:]), math.prod(y_shape[1:]))
     tiles = y_shape[0] * math.prod([-(-n // 4) for n in y_shape[2:]])
+    if cold:
+        size = 4 * (math.prod(x_shape) + math.prod(y_shape))
+        return x_shape[0] >= _COLD_IMAGES and tiles >= _COLD_TILES and size >= _COLD_BYTES
     return image <= _IMAGE_BYTES and tiles >= _IMAGE_TILES
 
 
