@@ -76,6 +76,23 @@ def are_per_channel(x, bint moves, weight, bias, mean, var):
     return True
 
 
+def are_for_conv(int spatial, x, w, b):
+    """Tell whether w is an array (F, C, taps), none of them empty, and x and b, or None, are of its type: float32 or
+    float64 that kernels take."""
+    cdef int kind, axis
+    cdef cnp.ndarray filters
+    if not cnp.PyArray_Check(w) or cnp.PyArray_NDIM(<cnp.ndarray> w) != spatial + 2:
+        return False
+    filters = <cnp.ndarray> w
+    kind = cnp.PyArray_TYPE(filters)
+    if (kind != cnp.NPY_FLOAT and kind != cnp.NPY_DOUBLE) or not cnp.PyArray_ISBEHAVED_RO(filters):
+        return False
+    for axis in range(spatial + 2):
+        if cnp.PyArray_DIM(filters, axis) == 0:
+            return False
+    return _is_like(x, kind) and (b is None or _is_like(b, kind))
+
+
 def empty_per_channel(cnp.ndarray x not None, int count):
     """Return `count` uninitialised arrays with a number for each channel of x (N, C, ...), in a tuple.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from nnx import _check
 from nnx._device import same_device
+from nnx._ext.arrays import are_for_conv
 from nnx.autograd import Tensor, record
 from nnx.autograd._later import later_of
 from nnx.autograd.engine import behind, cuts, fresh, joins
@@ -104,33 +105,35 @@ def conv_nd(
     relu:  return the positive part, with its gradient
     pool:  with `relu`, return the max pooling of that; its owner, kernel_size, stride, padding, dilation and ceil_mode
     """
-    w = _weight(owner, weight, n)
-    x = _window.operand(owner, "input", input, w.dtype)
-    b = None if bias is None else _window.operand(owner, "bias", bias, w.dtype)
-    later = later_of(x)
-    b_data, known = None if b is None else b.data, x.data if later is None else later.x
-    same_device(owner, weight=w.data, input=known, bias=b_data)
+    x, w, b, later = input, weight, bias, later_of(input)
+    if not _are_plain(n, x, w, b, later):
+        w = _weight(owner, weight, n)
+        x = _window.operand(owner, "input", input, w.dtype)
+        b = None if bias is None else _window.operand(owner, "bias", bias, w.dtype)
+        same_device(owner, weight=w.data, input=x.data, bias=None if b is None else b.data)
+        later = None
+    known, w_data, b_data = x.data if later is None else later.x, w.data, None if b is None else b.data
     one, stride, pairs, dilation, groups, out = _conv_geometry(
-        owner, n, x.shape, w.shape, stride, padding, dilation, groups
+        owner, n, known.shape, w_data.shape, stride, padding, dilation, groups
     )
-    _check_bias(owner, b, w.shape[0])
+    _check_bias(owner, b, w_data.shape[0])
     if one:
         x = unsqueeze(x, 0)
     be = backend_of(known)
     how = stride, pairs, dilation, groups
     y: Any = None
     if later is not None and pool is None and not one:
-        y = be.conv_of_later(later, w.data, b_data, *how, relu)
-    saved = be, x.data if y is None else later, w.data, *how
+        y = be.conv_of_later(later, w_data, b_data, *how, relu)
+    saved = be, x.data if y is None else later, w_data, *how
     if pool is not None:
         pool_owner, *arguments = pool
-        y_shape = (x.shape[0], w.shape[0], *out)
+        y_shape = (x.shape[0], w_data.shape[0], *out)
         windows = max_pool_geometry(pool_owner, n, y_shape, *arguments)[1:]
-        y, index = be.conv_max_pool(x.data, w.data, b_data, *how, windows, arguments[-1])
+        y, index = be.conv_max_pool(x.data, w_data, b_data, *how, windows, arguments[-1])
         t = record(y, _conv_max_pool_grad, (x, w, b), (be, index, y_shape, *windows), *saved)
     else:
         if y is None:
-            y = be.conv(x.data, w.data, b_data, *how, relu)
+            y = be.conv(x.data, w_data, b_data, *how, relu)
         t = record(y, _conv_relu_grad, (x, w, b), y, *saved) if relu else record(y, _conv_grad, (x, w, b), *saved)
     return squeeze(t, 0) if one else t
 
@@ -526,6 +529,13 @@ def _column_arguments(
     dilation = _window.sizes(owner, "dilation", dilation, 2)
     stride = _window.sizes(owner, "stride", stride, 2)
     return kernel, dilation, _window.paddings(owner, padding, kernel, stride, dilation), stride
+
+
+def _are_plain(n: int, x: Any, w: Any, b: Any, later: Any) -> bool:
+    """Whether all is well, as nearly always: then the functions that say what is wrong, or mend it, are not called."""
+    if not isinstance(x, Tensor) or not isinstance(w, Tensor) or not (b is None or isinstance(b, Tensor)):
+        return False
+    return are_for_conv(n, x.data if later is None else later.x, w.data, None if b is None else b.data)
 
 
 def _weight(owner: str, weight: Any, n: int) -> Tensor:

@@ -520,8 +520,8 @@ def _turned(w: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _fast(x: np.ndarray) -> bool:
-    """Whether Winograd's algorithm may run: float32, and nobody has asked for direct summation."""
-    return x.dtype == np.float32 and precision.get_conv_precision() == "default"
+    """Whether Winograd's algorithm may run: float32 and not float64, and nobody has asked for direct summation."""
+    return x.itemsize == 4 and precision.get_conv_precision() == "default"
 
 
 def _few(x: np.ndarray) -> int:
