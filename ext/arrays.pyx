@@ -16,39 +16,34 @@ cdef enum:
     MOST = 5  # dimensions of images: (N, C, three axes)
 
 
+cdef inline int _kind_of(object a):
+    """NumPy's number of float32 or float64 where kernels take `a`, which is native and aligned; otherwise -1."""
+    if not cnp.PyArray_Check(a) or not cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray> a):
+        return -1
+    cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray> a)
+    return kind if kind == cnp.NPY_FLOAT or kind == cnp.NPY_DOUBLE else -1
+
+
 def has_kernel(*arrays):
     """Tell whether all arrays are float32 or all float64, native and aligned."""
-    cdef cnp.ndarray a
     cdef int kind = -1
     for item in arrays:
-        if not cnp.PyArray_Check(item):
-            return False
-        a = <cnp.ndarray> item
         if kind == -1:
-            kind = cnp.PyArray_TYPE(a)
-            if kind != cnp.NPY_FLOAT and kind != cnp.NPY_DOUBLE:
-                return False
-        if cnp.PyArray_TYPE(a) != kind or not cnp.PyArray_ISBEHAVED_RO(a):
+            kind = _kind_of(item)
+        if kind == -1 or _kind_of(item) != kind:
             return False
     return kind != -1
 
 
 def takes_images(cnp.ndarray x not None, *others):
     """Tell whether x has numbers and 2 to 5 dimensions, and `has_kernel` of it and of the others that are not None."""
-    cdef int kind = cnp.PyArray_TYPE(x)
-    if not 2 <= cnp.PyArray_NDIM(x) <= MOST or cnp.PyArray_SIZE(x) == 0 or not cnp.PyArray_ISBEHAVED_RO(x):
-        return False
-    if kind != cnp.NPY_FLOAT and kind != cnp.NPY_DOUBLE:
+    cdef int kind = _kind_of(x)
+    if kind == -1 or not 2 <= cnp.PyArray_NDIM(x) <= MOST or cnp.PyArray_SIZE(x) == 0:
         return False
     for item in others:
-        if item is not None and not _is_like(item, kind):
+        if item is not None and _kind_of(item) != kind:
             return False
     return True
-
-
-cdef inline bint _is_like(object item, int kind):
-    return (cnp.PyArray_Check(item) and cnp.PyArray_TYPE(<cnp.ndarray> item) == kind
-            and cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray> item))
 
 
 def are_per_channel(x, bint moves, weight, bias, mean, var):
@@ -57,16 +52,13 @@ def are_per_channel(x, bint moves, weight, bias, mean, var):
     moves:  mean and var have to be writeable
     """
     cdef cnp.ndarray a
-    cdef int kind
-    if not cnp.PyArray_Check(x) or cnp.PyArray_NDIM(<cnp.ndarray> x) < 2:
-        return False
-    kind = cnp.PyArray_TYPE(<cnp.ndarray> x)
-    if (kind != cnp.NPY_FLOAT and kind != cnp.NPY_DOUBLE) or not cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray> x):
+    cdef int kind = _kind_of(x)
+    if kind == -1 or cnp.PyArray_NDIM(<cnp.ndarray> x) < 2:
         return False
     for item in (weight, bias, mean, var):
         if item is None:
             continue
-        if not _is_like(item, kind):
+        if _kind_of(item) != kind:
             return False
         a = <cnp.ndarray> item
         if cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_DIM(a, 0) != cnp.PyArray_DIM(<cnp.ndarray> x, 1):
@@ -79,18 +71,13 @@ def are_per_channel(x, bint moves, weight, bias, mean, var):
 def are_for_conv(int spatial, x, w, b):
     """Tell whether w is an array (F, C, taps), none of them empty, and x and b, or None, are of its type: float32 or
     float64 that kernels take."""
-    cdef int kind, axis
-    cdef cnp.ndarray filters
-    if not cnp.PyArray_Check(w) or cnp.PyArray_NDIM(<cnp.ndarray> w) != spatial + 2:
-        return False
-    filters = <cnp.ndarray> w
-    kind = cnp.PyArray_TYPE(filters)
-    if (kind != cnp.NPY_FLOAT and kind != cnp.NPY_DOUBLE) or not cnp.PyArray_ISBEHAVED_RO(filters):
+    cdef int kind = _kind_of(w), axis
+    if kind == -1 or cnp.PyArray_NDIM(<cnp.ndarray> w) != spatial + 2:
         return False
     for axis in range(spatial + 2):
-        if cnp.PyArray_DIM(filters, axis) == 0:
+        if cnp.PyArray_DIM(<cnp.ndarray> w, axis) == 0:
             return False
-    return _is_like(x, kind) and (b is None or _is_like(b, kind))
+    return _kind_of(x) == kind and (b is None or _kind_of(b) == kind)
 
 
 def empty_per_channel(cnp.ndarray x not None, int count):

@@ -1,8 +1,8 @@
 """3x3 convolutions with stride 1 by Winograd's F(4x4, 3x3): all three passes, in float32.
 
-The transforms are in ext/simd/winograd.h, with the formulas. Tiles of 4x4 outputs are taken in blocks whose patches
-and products stay in a cache. A block's size depends on the shapes alone, and sums over blocks have
-a fixed order: the bits do not depend on the number of threads.
+The transforms are in ext/simd/winograd.h, with the formulas. Tiles of 4x4 outputs are taken TILE_STEP at a time, so
+that patches and products stay in the first-level cache, and for weight gradients in blocks. A block's size depends on
+the shapes alone, and sums over blocks have a fixed order: the bits do not depend on the number of threads.
 
 Dimension letters: N images, C channels in, F filters (channels out); 36 numbers per tile and channel.
 """
@@ -21,9 +21,6 @@ from nnx._ext.simd cimport table
 cnp.import_array()
 
 cdef enum:
-    FILTER_BYTES = 4194304     # transformed filters up to which they may be read again for each few tiles
-    BLOCK_BYTES = 786432       # transformed patches and products of a block: most of the second-level cache
-    MOST_TILES = 48            # per block
     CHUNKS = 8                 # partial weight gradients, at most
     PARTIAL_BYTES = 33554432   # of all partial weight gradients together
     MANY_BYTES = 640000        # of one gradient dU: from here on threads share its matrices instead
@@ -46,16 +43,6 @@ cdef void cut_tiles(nnx_tiles *t, const Image *a, const Image *y, Py_ssize_t top
     t.pixel = a.stride[2]
     t.stream = False
     t.added = t.positive = NULL
-
-
-cdef Py_ssize_t _block(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t weights, Py_ssize_t rows) noexcept nogil:
-    """Tiles per block: with few weights, so few that a block stays in the first-level cache. Otherwise whole `rows`,
-    which are multiplied together."""
-    if 36 * weights * <Py_ssize_t> sizeof(float) <= FILTER_BYTES:
-        return TILE_STEP
-    # Large filters are read for each block: what fits into BLOCK_BYTES, and at least eight blocks.
-    cdef Py_ssize_t fit = min(BLOCK_BYTES // (36 * channels * sizeof(float)), MOST_TILES, (tiles + 7) // 8)
-    return max(fit // rows * rows, TILE_STEP)
 
 
 cdef int check_shapes(const Image *x, const Image *w, const Image *y, tuple padding, str kernel) except -1:
@@ -137,10 +124,9 @@ cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t s
     target.added, target.positive = added, positive
     target.stream = is_streamed(Y.data, Y.images * Y.image, F, sizeof(float))
     cdef Py_ssize_t tiles = Y.images * target.down * target.across
-    cdef Py_ssize_t block = _block(tiles, c_row + f_row, C * F, winograd.winograd_rows_f32()), room = up(block, 6)
-    cdef Py_ssize_t blocks = (tiles + block - 1) // block, groups = (F + lanes - 1) // lanes
+    cdef Py_ssize_t blocks = (tiles + TILE_STEP - 1) // TILE_STEP, groups = (F + lanes - 1) // lanes
     cdef Py_ssize_t u_step = up(F, panel) * C + WINOGRAD_PAD
-    cdef Py_ssize_t v_step = room * c_row + WINOGRAD_PAD, m_step = room * f_row + WINOGRAD_PAD
+    cdef Py_ssize_t v_step = TILE_STEP * c_row + WINOGRAD_PAD, m_step = TILE_STEP * f_row + WINOGRAD_PAD
     cdef Py_ssize_t scratch = 36 * (v_step + m_step), b, g, first, count
     cdef float *packed = NULL
     cdef float *buffer = NULL
@@ -157,8 +143,8 @@ cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t s
             for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
                 b = next_of(&shares, thread)
                 while b >= 0:
-                    first = b * block
-                    count = min(block, tiles - first)
+                    first = b * TILE_STEP
+                    count = min(TILE_STEP, tiles - first)
                     V = buffer + thread * scratch
                     M = V + 36 * v_step
                     winograd.winograd_input_f32(&source, <float *> X.data, first, count, V, c_row, v_step)

@@ -140,7 +140,7 @@ cdef void _multiply(const Plan *p, Py_ssize_t image, Py_ssize_t images, const fl
 
 
 cdef void _fetch(const float *data, Py_ssize_t image, Py_ssize_t images, Py_ssize_t numbers) noexcept nogil:
-    """Images that will be read tile by tile; nothing where there are none."""
+    """Images that will be read, or written, tile by tile; nothing where there are none."""
     if data != NULL:
         fetch(data + image * numbers, images * numbers * sizeof(float))
 

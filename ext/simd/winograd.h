@@ -20,25 +20,15 @@
 #define VEC NAME(vec)
 #if VLEN >= WINOGRAD_ROWS && (defined(__AVX512F__) || defined(__aarch64__))
 #define WEIGHT_ROWS WINOGRAD_ROWS /* times two vectors are 16 sums in 32 registers */
-#define PRODUCT_ROWS 8
 #elif VLEN >= 4
 #define WEIGHT_ROWS 4
 #else
 #define WEIGHT_ROWS VLEN
 #endif
 
-#ifndef PRODUCT_ROWS
-#define PRODUCT_ROWS 6
-#endif
-
 static ptrdiff_t NAME(winograd_lanes)(void)
 {
     return VLEN;
-}
-
-static ptrdiff_t NAME(winograd_rows)(void)
-{
-    return PRODUCT_ROWS;
 }
 
 /* One dimension of B' d, A' m, A e and G w; the two-dimensional transforms apply them to columns and then to rows. */
@@ -97,7 +87,7 @@ INLINE void NAME(gather_step)(const VEC *u, ptrdiff_t s, VEC *o)
     o[2] = sixth * (sum2 - sum1) + u[5 * s];
 }
 
-/* VLEN filters of 3x3 taps, one vector each: out[36] = G w G'. */
+/* to[36] = G w G' of VLEN filters, whose taps are nine vectors. */
 INLINE void NAME(filter_tile)(const REAL *w, REAL *to, ptrdiff_t step)
 {
     VEC taps[9], half[18], out[6];
@@ -288,14 +278,11 @@ static void NAME(winograd_products)(ptrdiff_t tiles, ptrdiff_t C, ptrdiff_t c_ro
             continue;
         }
         for (ptrdiff_t f = 0; f < f_row; f += 2 * VLEN)
-            for (ptrdiff_t t = 0, rows; t < tiles; t += rows) {
+            for (ptrdiff_t t = 0; t < tiles; t += 6) {
                 const REAL *a = V + t * c_row, *b = packed + f * C;
                 REAL *out = M + t * f_row + f;
-                rows = f_row - f > VLEN && (tiles - t) % PRODUCT_ROWS == 0 ? PRODUCT_ROWS : 6;
                 if (f_row == VLEN)
                     NAME(tile_products)(6, 1, C, a, c_row, b, VLEN, out, f_row);
-                else if (rows > 6)
-                    NAME(tile_products)(PRODUCT_ROWS, 2, C, a, c_row, b, 2 * VLEN, out, f_row);
                 else if (f_row - f > VLEN)
                     NAME(tile_products)(6, 2, C, a, c_row, b, 2 * VLEN, out, f_row);
                 else
@@ -556,4 +543,3 @@ static void NAME(winograd_weight_gradient)(ptrdiff_t chunks, ptrdiff_t chunk, pt
 
 #undef VEC
 #undef WEIGHT_ROWS
-#undef PRODUCT_ROWS

@@ -22,8 +22,6 @@ struct nnx_tiles {
 
 #define NNX_TABLE_winograd(X, REAL) \
     X(ptrdiff_t, winograd_lanes, (void)) \
-    /* tiles of many that are multiplied together; up to a multiple of 6 others are computed beyond the last one */ \
-    X(ptrdiff_t, winograd_rows, (void)) \
     X(void, winograd_weights, (ptrdiff_t C, ptrdiff_t first, ptrdiff_t filters, const REAL *w, ptrdiff_t sf, \
                                ptrdiff_t sc, ptrdiff_t sh, ptrdiff_t sw, ptrdiff_t panel, REAL *packed, \
                                ptrdiff_t step)) \

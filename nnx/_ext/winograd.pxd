@@ -26,7 +26,6 @@ cdef extern from "table.h" nogil:
 
     ctypedef struct nnx_winograd "struct nnx_winograd":
         Py_ssize_t (*winograd_lanes_f32)() noexcept nogil
-        Py_ssize_t (*winograd_rows_f32)() noexcept nogil
         void (*winograd_weights_f32)(Py_ssize_t C, Py_ssize_t first, Py_ssize_t filters, const float *w, Py_ssize_t sf,
                                      Py_ssize_t sc, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t panel, float *packed,
                                      Py_ssize_t step) noexcept nogil

@@ -106,13 +106,14 @@ def conv_nd(
     pool:  with `relu`, return the max pooling of that; its owner, kernel_size, stride, padding, dilation and ceil_mode
     """
     x, w, b, later = input, weight, bias, later_of(input)
-    if not _are_plain(n, x, w, b, later):
+    plain = _are_plain(n, x, w, b, later)
+    if not plain:
         w = _weight(owner, weight, n)
         x = _window.operand(owner, "input", input, w.dtype)
         b = None if bias is None else _window.operand(owner, "bias", bias, w.dtype)
-        same_device(owner, weight=w.data, input=x.data, bias=None if b is None else b.data)
-        later = None
     known, w_data, b_data = x.data if later is None else later.x, w.data, None if b is None else b.data
+    if not plain:
+        same_device(owner, weight=w_data, input=known, bias=b_data)
     one, stride, pairs, dilation, groups, out = _conv_geometry(
         owner, n, known.shape, w_data.shape, stride, padding, dilation, groups
     )

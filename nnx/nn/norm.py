@@ -32,7 +32,6 @@ __all__ = [
 
 
 @lru_cache
-@lru_cache
 def _channel_axis(shape: str) -> int:
     """Where the C is in "(N, C, H, W)"."""
     return shape.strip("()").split(", ").index("C")

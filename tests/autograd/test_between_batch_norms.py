@@ -256,6 +256,7 @@ def test_a_relu_that_somebody_reads_is_computed_once(normalized):
     t = F.relu(net.norms[0](net.convs[0](images(SHAPES[0]))))
     assert later_of(t) is not None and t.shape == SHAPES[0] and t.dtype == np.float32 and t.ndim == 4
     y = net.convs[1](t)
+    F.conv2d(t, net.convs[1].weight.data, padding=1)  # with an array, which the functions that mend things have to take
     assert later_of(t) is not None and normalized == [], "the convolution did not need the array"
     z = t * 2 + y + t
     assert later_of(t) is None and len(normalized) == 1

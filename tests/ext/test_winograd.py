@@ -163,18 +163,6 @@ def test_a_data_gradient_that_is_added_and_cut(level, number):
         np.testing.assert_array_equal(gx, expected if p is None else np.where(p <= 0, 0, expected))
 
 
-@pytest.mark.parametrize("name", ("added", "positive"))
-def test_errors_of_what_is_joined(name):
-    gy, w, gx = last(np.ones((2, 6, 5, 5), F)), np.ones((6, 4, 3, 3), F), empty_last((2, 4, 5, 5), F)
-    for other, error, message in (
-        (last(np.ones((2, 4, 5, 6), F)), ValueError, r"of the result's shape \(2, 4, 5, 5\), got \(2, 4, 5, 6\)"),
-        (np.ones((2, 4, 5, 5), F), ValueError, "to be channels-last in memory"),
-        (last(np.ones((2, 4, 5, 5))), TypeError, "arrays of one dtype, got"),
-    ):
-        with pytest.raises(error, match="winograd.data_grad: expected .*" + message):
-            winograd.data_grad(gy, w, gx, (1, 1), 1, **{name: other})
-
-
 F = np.float32
 GOOD = {
     "x": last(np.ones((2, 4, 5, 5), F)),

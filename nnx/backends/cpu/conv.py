@@ -325,8 +325,8 @@ class ConvKernels:
 def _plan(
     x_shape: Sizes, w_shape: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int, fast: bool, few: int
 ) -> tuple[str, Sizes, int, Sizes]:
-    """Of a forward pass: "product" or what `_algorithm` says, the zeros at the low side of each axis, the number of
-    multiplications, and the shape of y. Asked once for a layer, since a small one computes for less time."""
+    """Of a forward pass: "product", "images" or what `_algorithm` says, the zeros at the low side of each axis, the
+    number of multiplications, and the shape of y. Asked once for a layer, since a small one computes for less time."""
     low = tuple([p[0] for p in padding])
     y_shape = (x_shape[0], w_shape[0], *output_sizes(x_shape[2:], w_shape[2:], stride, padding, dilation))
     how = _algorithm(y_shape, w_shape, stride, low, dilation, groups, fast, few)
