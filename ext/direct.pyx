@@ -145,6 +145,8 @@ cdef nnx_taps taps_of(Plan *p, const Image *x, Py_ssize_t unit) noexcept nogil:
     t.height = x.size[1]
     t.stride = p.stride[1]
     t.dilation = p.dilation[1]
+    t.result_row = 0
+    t.added = t.positive = NULL
     t.stream = False
     return t
 
@@ -291,6 +293,7 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, const real *bias, bint rel
                     source = read_band[real](p, &X, unit, mine + line)
                     taps = taps_of(p, &X, unit)
                     taps.stream = stream
+                    taps.result_row = p.out[2] * Y.channels
                     out = <real *> Y.data + target_of(p, &Y, unit) if index == NULL else mine + input
                     if depthwise:
                         if real is float:

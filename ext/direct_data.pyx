@@ -1,6 +1,7 @@
-"""The data gradient of ext/direct.pyx: each pixel's products are added to a padded image, which is then copied without
-its border; with few channels, a row of the result at a time; with one filter per channel, a convolution of gy for the
-pixels that meet the same taps.
+"""The data gradient of ext/direct.pyx. With a vector of channels or more it is a convolution of gy for the pixels that
+meet the same taps (ext/direct_phases.pyx). With fewer a row of the result is added up at a time; with gaps between the
+taps, or pixels far from each other, each pixel's products are added to a padded image, which is then copied without its
+border.
 
 A task makes a band of rows of one image, and no two tasks write the same number: the bits do not depend on the number
 of threads.
@@ -15,8 +16,9 @@ from libc.string cimport memcpy, memset
 from nnx._ext.common cimport check_threads, check_writeable, real, real_type
 from nnx._ext.conv cimport Image, joined_image, read_bias, read_image
 from nnx._ext.direct cimport UNITS, Plan, nnx_direct, nnx_taps, pack_depthwise, read_plan
+from nnx._ext.direct_phases cimport Joined, data_by_phases, depthwise_by_phases
 from nnx._ext.gemm cimport nnx_gemm
-from nnx._ext.memory cimport give_workspace, is_streamed, take_workspace
+from nnx._ext.memory cimport give_workspace, take_workspace
 from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 
@@ -25,7 +27,6 @@ cnp.import_array()
 cdef enum:
     PIXEL_STEP = 32   # from one pixel's number to the next one's; below, what they give overlaps within a vector
     BANDS = 4         # of an image's rows, so that threads share the work of a few images evenly
-    GY_BYTES = 65536  # of gy that a task reads with one filter per channel, about
 
 cdef extern from "table.h" nogil:
     ctypedef struct nnx_activation "struct nnx_activation":
@@ -33,10 +34,6 @@ cdef extern from "table.h" nogil:
         void (*add_f64)(const double *, const double *, double *, Py_ssize_t, const double *) noexcept nogil
         void (*relu_backward_f32)(const float *, const float *, float *, Py_ssize_t, const float *) noexcept nogil
         void (*relu_backward_f64)(const double *, const double *, double *, Py_ssize_t, const double *) noexcept nogil
-
-cdef struct Joined:  # what happens to the gradient as it is stored; images like gx, or NULL
-    const void *added
-    const void *positive
 
 
 def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple stride, tuple padding, tuple dilation,
@@ -71,12 +68,18 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple 
     cdef void *b_data = NULL if b is None else cnp.PyArray_DATA(b)
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t panel = gemm.gemm_panel_f32() if kind == cnp.NPY_FLOAT else gemm.gemm_panel_f64()
+    cdef bint plain = groups == 1 and p.dilation[1] == 1 and p.dilation[2] == 1
     if groups != 1 and p.C >= panel // 2:
         if kind == cnp.NPY_FLOAT:
-            _depthwise[float](&p, X, W, Y, <float *> b_data, num_threads)
+            depthwise_by_phases[float](&p, X, W, Y, <float *> b_data, num_threads)
         else:
-            _depthwise[double](&p, X, W, Y, <double *> b_data, num_threads)
-    elif groups == 1 and p.dilation[1] == 1 and p.dilation[2] == 1 and p.stride[2] * p.C < PIXEL_STEP:
+            depthwise_by_phases[double](&p, X, W, Y, <double *> b_data, num_threads)
+    elif plain and p.C >= panel // 2:
+        if kind == cnp.NPY_FLOAT:
+            data_by_phases[float](&p, X, W, Y, <float *> b_data, &joined, num_threads)
+        else:
+            data_by_phases[double](&p, X, W, Y, <double *> b_data, &joined, num_threads)
+    elif plain and p.stride[2] * p.C < PIXEL_STEP:
         if kind == cnp.NPY_FLOAT:
             _data_rows[float](&p, X, W, Y, <float *> b_data, &joined, num_threads)
         else:
@@ -85,100 +88,6 @@ def data_grad(cnp.ndarray gy, cnp.ndarray w, object bias, cnp.ndarray gx, tuple 
         _data_grad[float](&p, X, W, Y, <float *> b_data, &joined, num_threads)
     else:
         _data_grad[double](&p, X, W, Y, <double *> b_data, &joined, num_threads)
-
-
-cdef int _depthwise(Plan *p, Image X, Image W, Image Y, const real *bias, int num_threads) except -1:
-    """One filter per channel, and at least a vector of channels: what each pixel of gx gets is added up in a register.
-
-    Columns of gx that are a stride apart meet the same taps: they are a row of a convolution of gy with these taps.
-    """
-    cdef Shares shares
-    cdef int thread
-    cdef Py_ssize_t C = p.C, H = X.size[1], reach = max((p.taps[2] - 1) * p.dilation[2] - p.low[2], 0)
-    # gy with as many zeros on either side as the first and the last pixel of a row of gx reach
-    cdef Py_ssize_t left = (reach + p.stride[2] - 1) // p.stride[2]
-    cdef Py_ssize_t right = max((X.size[2] - 1 + p.low[2]) // p.stride[2] - (p.out[2] - 1), 0)
-    cdef Py_ssize_t width = left + p.out[2] + right, wanted = max((UNITS + X.images - 1) // X.images, 1)
-    cdef Py_ssize_t fit = max(GY_BYTES // (width * C * <Py_ssize_t> sizeof(real)), 1) * p.stride[1]
-    cdef Py_ssize_t band = max(min((H + wanted - 1) // wanted, fit), 1), bands = (H + band - 1) // band, unit
-    # rows of gy that a band of gx reads, at most
-    cdef Py_ssize_t rows = min((band - 1 + p.reach[1]) // p.stride[1] + 1, p.out[1])
-    cdef Py_ssize_t scratch = rows * width * C + p.taps[1] * p.taps[2] * C + 16
-    # Past the caches only where the result has twice the usual size: pixels that are neighbours are stored at different
-    # times, which costs more than a result that is still in the cache.
-    cdef bint stream = is_streamed(X.data, X.images * X.image // 2, C, sizeof(real))
-    cdef real *packed = NULL
-    cdef real *buffer = NULL
-    cdef Py_ssize_t *offsets = NULL
-    if X.images * bands < num_threads:
-        num_threads = X.images * bands
-    try:
-        packed = <real *> take_workspace(max(p.runs * C, 1) * sizeof(real))
-        buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
-        offsets = <Py_ssize_t *> take_workspace(num_threads * max(p.taps[1] * p.taps[2], 1) * sizeof(Py_ssize_t))
-        with nogil:
-            pack_depthwise[real](p, &W, packed)
-            share_out(&shares, X.images * bands, num_threads)
-            for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
-                unit = next_of(&shares, thread)
-                while unit >= 0:
-                    _depthwise_band[real](p, &X, &Y, unit // bands, unit % bands * band, band, packed, bias, stream,
-                                          left, width, buffer + thread * scratch,
-                                          offsets + thread * p.taps[1] * p.taps[2])
-                    unit = next_of(&shares, thread)
-    finally:
-        give_workspace(offsets)
-        give_workspace(buffer)
-        give_workspace(packed)
-    return 0
-
-
-cdef void _depthwise_band(const Plan *p, const Image *X, const Image *Y, Py_ssize_t image, Py_ssize_t top,
-                          Py_ssize_t band, const real *packed, const real *bias, bint stream, Py_ssize_t left,
-                          Py_ssize_t width, real *scratch, Py_ssize_t *offsets) noexcept nogil:
-    """Up to `band` rows of an image of gx, from `top` on."""
-    cdef const nnx_direct *kernels = <const nnx_direct *> table().direct
-    cdef Py_ssize_t C = p.C, s = p.stride[1], t = p.stride[2], end = min(top + band, X.size[1])
-    cdef Py_ssize_t i, j, k, row, at, column
-    # the rows of gy that reach the band
-    cdef Py_ssize_t first = max(top + p.low[1] - p.reach[1] + s, 0) // s
-    cdef Py_ssize_t last = min((end - 1 + p.low[1]) // s, p.out[1] - 1)
-    cdef real *w = scratch
-    cdef real *gy = scratch + p.taps[1] * p.taps[2] * C
-    cdef real *line = gy
-    cdef real *to
-    cdef nnx_taps taps
-    for i in range(first, last + 1):
-        memset(line, 0, left * C * sizeof(real))
-        memcpy(line + left * C, <real *> Y.data + image * Y.image + i * Y.stride[1], p.out[2] * C * sizeof(real))
-        memset(line + (left + p.out[2]) * C, 0, (width - left - p.out[2]) * C * sizeof(real))
-        line += width * C
-    taps.rows = taps.planes = taps.beside = taps.depth = taps.depth_dilation = taps.dilation = 1
-    taps.front = taps.top = taps.stride = taps.row_step = 0
-    taps.pixel_step = C
-    taps.length = 1
-    taps.offset = offsets
-    taps.stream = stream
-    for row in range(top, end):
-        for j in range(min(t, X.size[2])):
-            taps.columns = (X.size[2] - j + t - 1) // t
-            taps.runs = 0
-            for i in range(p.taps[1]):
-                at = row + p.low[1] - i * p.dilation[1]
-                if at < 0 or at % s != 0 or at // s >= p.out[1]:
-                    continue
-                for k in range(p.taps[2]):
-                    column = j + p.low[2] - k * p.dilation[2]
-                    if column % t == 0:
-                        offsets[taps.runs] = ((at // s - first) * width + left + column // t) * C
-                        memcpy(w + taps.runs * C, packed + (i * p.taps[2] + k) * C, C * sizeof(real))
-                        taps.runs += 1
-            taps.down = taps.height = taps.runs
-            to = <real *> X.data + image * X.image + row * X.stride[1] + j * C
-            if real is float:
-                kernels.direct_depthwise_f32(&taps, gy, C, w, bias, False, to, t * C)
-            else:
-                kernels.direct_depthwise_f64(&taps, gy, C, w, bias, False, to, t * C)
 
 
 cdef int _data_rows(Plan *p, Image X, Image W, Image Y, const real *bias, const Joined *joined,
@@ -242,7 +151,7 @@ cdef void _data_band(Plan *p, const Image *X, const Image *Y, Py_ssize_t image, 
         first, last = max(top - p.out[1] + 1, 0), min(top + 1, taps.runs)
         if first < last:
             gy = <real *> Y.data + image * Y.image + top * Y.stride[1]
-            w = packed + _rows_before(p.taps[1], s, phase) * packed_row
+            w = packed + (p.taps[1] // s * phase + min(p.taps[1] % s, phase)) * packed_row
             if real is float:
                 kernels.direct_add_f32(&taps, gy, first, last, w, p.length, step, sums, sums + line, line)
             else:
@@ -275,11 +184,6 @@ cdef void _store_row(const Image *X, Py_ssize_t image, Py_ssize_t row, const rea
         source = to
     if source != to:
         memcpy(to, source, n * sizeof(real))
-
-
-cdef inline Py_ssize_t _rows_before(Py_ssize_t runs, Py_ssize_t s, Py_ssize_t phase) noexcept nogil:
-    """Of `runs` rows, those whose number modulo s is below `phase`."""
-    return runs // s * phase + min(runs % s, phase)
 
 
 cdef void _pack_rows(const Plan *p, const Image *W, Py_ssize_t F, Py_ssize_t panel, real *packed) noexcept nogil:

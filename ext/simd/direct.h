@@ -136,26 +136,49 @@ static void NAME(pixels_wide)(int rows, PIXELS_ARGUMENTS)
     }
 }
 
+/* `width` numbers of each pixel of `tile` to where they belong, `place` numbers behind y: plus d->added, and 0 where
+ * d->positive is not positive. */
+static void NAME(join_pixels)(const struct nnx_taps *d, const REAL *tile, int rows, ptrdiff_t width, REAL *y,
+                              ptrdiff_t place, ptrdiff_t ldy)
+{
+    const REAL *added = d->added, *positive = d->positive;
+    for (int r = 0; r < rows; r++, tile += PANEL, place += ldy)
+        for (ptrdiff_t i = 0; i < width; i += VLEN) {
+            const ptrdiff_t n = width - i, at = place + i;
+            NAME(vec) v = LOAD(tile + i);
+            if (added)
+                v += n >= VLEN ? LOAD(added + at) : NAME(load_part)(added + at, n);
+            if (positive)
+                v = NAME(where_positive)(v, n >= VLEN ? LOAD(positive + at) : NAME(load_part)(positive + at, n));
+            if (d->stream)
+                STREAM(y + at, v);
+            else if (n >= VLEN)
+                STORE(y + at, v);
+            else
+                NAME(store_part)(y + at, v, n);
+        }
+}
+
 /* y[rows][columns][F] = bias + x * w, and with `relu` its positive part; pixels of y are ldy numbers apart.
  *
  * packed: panels of filters, each [runs][length][PANEL] with zeros behind the last filter.
  * line: scratch of columns * F + PANEL numbers. Whole vectors are stored there pixel by pixel, each on top of what the
- * one before it wrote too far. */
-static void NAME(direct_forward)(const struct nnx_taps *d, const REAL *x, ptrdiff_t F, const REAL *packed,
-                                 const REAL *bias, int relu, REAL *y, ptrdiff_t ldy, REAL *line)
+ * one before it wrote too far. With `joined` pixels are stored by `join_pixels`, which `to` describes. */
+INLINE void NAME(band)(const int joined, const struct nnx_taps *d, const struct nnx_taps *to, const REAL *x, ptrdiff_t F,
+                       const REAL *packed, const REAL *bias, int relu, REAL *y, ptrdiff_t ldy, REAL *line)
 {
     const ptrdiff_t K = d->runs * d->length, columns = d->columns;
     REAL tile[ROWS * PANEL];
     for (ptrdiff_t f = 0; f < F; f += PANEL, packed += K * PANEL) {
         const ptrdiff_t width = F - f < PANEL ? F - f : PANEL;
         const int narrow = width <= VLEN, most = narrow ? ROWS : ROWS_WIDE;
-        const int whole = width == PANEL || width == VLEN, overlap = !whole && ldy == width;
+        const int whole = (width == PANEL || width == VLEN) && !joined, overlap = !whole && !joined && ldy == width;
         REAL start[PANEL] = {0};
         if (bias)
             memcpy(start, bias + f, width * sizeof(REAL));
         for (ptrdiff_t i = 0; i < d->rows; i++) {
             const struct nnx_inside in = NAME(inside)(d, i);
-            REAL *row = overlap ? line : y + i * columns * ldy + f;
+            REAL *row = overlap ? line : y + i * d->result_row + f;
             /* blocks of even size: 28 pixels are 10 + 9 + 9, not 12 + 12 + 4 */
             ptrdiff_t blocks = (columns + most - 1) / most, j = 0;
             for (; blocks > 0; blocks--) {
@@ -167,14 +190,28 @@ static void NAME(direct_forward)(const struct nnx_taps *d, const REAL *x, ptrdif
                     NAME(pixels_narrow)(rows, d, in, from, packed, start, relu, out, ldo);
                 else
                     NAME(pixels_wide)(rows, d, in, from, packed, start, relu, out, ldo);
-                if (out == tile)
+                if (joined)
+                    NAME(join_pixels)(to, tile, rows, width, y, i * d->result_row + j * ldy + f, ldy);
+                else if (out == tile)
                     for (int r = 0; r < rows; r++)
                         memcpy(row + (j + r) * ldy, tile + r * PANEL, width * sizeof(REAL));
                 j += rows;
             }
             if (overlap)
-                memcpy(y + i * columns * ldy, line, columns * ldy * sizeof(REAL));
+                memcpy(y + i * d->result_row, line, columns * ldy * sizeof(REAL));
         }
+    }
+}
+
+static void NAME(direct_forward)(const struct nnx_taps *d, const REAL *x, ptrdiff_t F, const REAL *packed,
+                                 const REAL *bias, int relu, REAL *y, ptrdiff_t ldy, REAL *line)
+{
+    if (d->added || d->positive) {
+        struct nnx_taps aside = *d;
+        aside.stream = 0;
+        NAME(band)(1, &aside, d, x, F, packed, bias, relu, y, ldy, line);
+    } else {
+        NAME(band)(0, d, d, x, F, packed, bias, relu, y, ldy, line);
     }
     if (d->stream)
         STREAMED();

@@ -16,6 +16,10 @@ struct nnx_taps {
     ptrdiff_t planes, down, beside;       /* runs == planes * down * beside */
     ptrdiff_t front, depth, depth_dilation;
     ptrdiff_t top, height, stride, dilation;
+    ptrdiff_t result_row; /* forward: from a row of the result to the next one, in numbers */
+    /* forward: images like the result or NULL, of whole vectors of channels: what is added to it, and where it becomes 0:
+     * where this one is not positive */
+    const void *added, *positive;
     int stream; /* forward: whether results are stored past the caches; a pixel is whole cache lines */
 };
 

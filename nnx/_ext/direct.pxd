@@ -25,6 +25,9 @@ cdef extern from "table.h" nogil:
         Py_ssize_t height
         Py_ssize_t stride
         Py_ssize_t dilation
+        Py_ssize_t result_row
+        const void *added
+        const void *positive
         int stream
 
     ctypedef struct nnx_direct "struct nnx_direct":

@@ -80,6 +80,26 @@ def test_data_gradient_of_one_filter_per_channel(level, rng, stride):
         assert np.array_equal(one[0], gx[i])
 
 
+@pytest.mark.parametrize("channels", [16, 64])
+def test_data_gradient_with_a_stride(level, rng, channels):
+    images, size = 3, (37, 1 + LARGE // (2 * 37 * channels * 4))
+    w = rng.standard_normal((5, channels, 3, 3)).astype(np.float32)
+    gy = last(rng.standard_normal((images, 5, *[(n - 1) // 2 + 1 for n in size])).astype(np.float32))
+    how = (2, 2), (1, 1), (1, 1), 1
+    shape = (images, channels, *size)
+    added, positive = (last(a) for a in rng.standard_normal((2, *shape)).astype(np.float32))
+    for joined in ((), (added, positive)):
+        gx, unaligned = empty_last(shape, np.float32), empty_last(shape, np.float32, behind=1)
+        assert gx.nbytes > LARGE > gx[0].nbytes
+        direct_data.data_grad(gy, w, None, gx, *how, 2, *joined)
+        direct_data.data_grad(gy, w, None, unaligned, *how, 3, *joined)
+        assert np.array_equal(gx, unaligned)
+        for i in range(images):
+            one = empty_last((1, *shape[1:]), np.float32)
+            direct_data.data_grad(gy[i : i + 1], w, None, one, *how, 1, *(a[i : i + 1] for a in joined))
+            assert np.array_equal(one[0], gx[i])
+
+
 @pytest.mark.parametrize("filters", [16, 24, 48])
 def test_winograd(level, rng, filters):
     images, size = 3, (74, 1 + LARGE // (2 * 74 * filters * 4))  # whole tiles, and parts of tiles at two sides

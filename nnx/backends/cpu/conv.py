@@ -376,8 +376,8 @@ def _backward_algorithm(
     """What runs for the data gradient: "winograd", "turned", "scattered" or "columns".
 
     Without a stride, and if no padding is to be cut off, it is a convolution of gy with the filters turned around;
-    otherwise each pixel's products are added to a padded image, which takes whole vectors of channels and one group or
-    as many as there are channels.
+    otherwise ext/direct_data.pyx scatters gy, or gathers it for the pixels that meet the same taps: in one group or as
+    many as there are channels.
     """
     how = _algorithm(x_shape, w_shape, stride, low, dilation, groups, fast)
     if how != "direct":
