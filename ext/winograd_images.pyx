@@ -21,7 +21,8 @@ from nnx._ext.norm cimport NORM_WIDTH, Place, Tiles, nnx_norm, place_of, tiles_o
 from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 from nnx._ext.winograd cimport (
-    CHUNK_TILES, TILE_STEP, WINOGRAD_PAD, WINOGRAD_ROWS, check_shapes, cut_tiles, nnx_tiles, nnx_winograd, up,
+    CHUNK_TILES, TILE_STEP, WINOGRAD_PAD, WINOGRAD_ROWS, check_shapes, cut_tiles, in_place, nnx_tiles, nnx_winograd,
+    up,
 )
 
 cnp.import_array()
@@ -125,7 +126,7 @@ cdef void _multiply(const Plan *p, Py_ssize_t image, Py_ssize_t images, const fl
     cdef Py_ssize_t v_step = TILE_STEP * v_row + WINOGRAD_PAD, m_step = TILE_STEP * m_row + WINOGRAD_PAD
     cdef Py_ssize_t per_image = p.made.down * p.made.across, tiles = images * per_image, first = 0, count
     cdef float *V = scratch
-    cdef float *M = V + 36 * v_step
+    cdef float *M = V if in_place(v_row, m_row, lanes) else V + 36 * v_step
     _fetch(<const float *> p.made.added, image, images, p.made.image)
     _fetch(<const float *> p.made.positive, image, images, p.made.image)
     if not p.made.stream:  # stores too have to wait for their lines

@@ -263,6 +263,7 @@ INLINE void NAME(tile_products)(const int rows, const int vectors, ptrdiff_t dep
 }
 
 /* M[k] = V[k] U[k] for so few tiles that V and M stay in the first-level cache. Rows are computed up to a multiple of 6.
+ * With rows of the same length and one panel of them M may be V: numbers are stored once their rows have been read.
  * Panels of `packed` are one vector wide where there is only one, two otherwise. One vector of channels in and out meets
  * twelve rows at a time, at addresses that are constants: with a load for each product nothing else may be loaded. */
 static void NAME(winograd_products)(ptrdiff_t tiles, ptrdiff_t C, ptrdiff_t c_row, ptrdiff_t f_row, const REAL *V,

@@ -54,6 +54,11 @@ cdef inline Py_ssize_t up(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
     return (n + step - 1) // step * step
 
 
+cdef inline bint in_place(Py_ssize_t c_row, Py_ssize_t f_row, Py_ssize_t lanes) noexcept nogil:
+    """Whether products may take the place of their tiles, and both stay in the first-level cache."""
+    return c_row == f_row <= 2 * lanes
+
+
 # Describe image `a`, cut where the results `y` are cut into squares of 4x4.
 cdef void cut_tiles(nnx_tiles *t, const Image *a, const Image *y, Py_ssize_t top, Py_ssize_t left) noexcept nogil
 
