@@ -7,12 +7,13 @@ threads.
 
 from libc.math cimport sqrt
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
 cimport numpy as cnp
 from cython.parallel cimport prange
 
 from nnx._ext.common cimport (
-    check_ndim, check_threads, input_pointer, output_pointer, real, real_type,
+    _shape, check_ndim, check_threads, input_pointer, output_pointer, real, real_type,
 )
 from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
@@ -75,7 +76,7 @@ cdef bint _moments(
     cdef Shares shares
     cdef int thread
     cdef const nnx_norm *kernels = <const nnx_norm *> table().norm
-    cdef Py_ssize_t n = t.columns, down = t.down, tile, i, c
+    cdef Py_ssize_t n = t.columns, down = t.down, tile
     cdef Place p
     cdef double *part = <double *> malloc((2 * down + 2) * n * sizeof(double))
     if part == NULL:
@@ -83,8 +84,6 @@ cdef bint _moments(
     cdef double *sums = part
     cdef double *squares = part + down * n
     cdef double *total = part + 2 * down * n
-    cdef double *spread = total + n
-    cdef double count, middle
     share_out(&shares, down * t.across, threads)
     for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
         tile = next_of(&shares, thread)
@@ -95,21 +94,52 @@ cdef bint _moments(
             else:
                 kernels.moments_f64(x + p.at, p.height, p.width, n, sums + p.sums, squares + p.sums)
             tile = next_of(&shares, thread)
-    add_up(sums, down, n, total)
-    # sum (x - mean)^2 over all tiles = sum of (each tile's own + count (its mean - mean)^2)
-    for i in range(down):
-        count = height_of(t, i)
-        for c in range(n):
-            middle = sums[i * n + c] / count - total[c] / t.rows
-            squares[i * n + c] += count * middle * middle
-    add_up(squares, down, n, spread)
-    for c in range(n):
-        mean[c] = <real> (total[c] / t.rows)
-        var[c] = <real> (spread[c] / t.rows)
-        if rstd != NULL:
-            rstd[c] = root_of(var[c], eps)
+    _merge(sums, squares, down, n, t.height, t.rows, total, mean, var, rstd, eps)
     free(part)
     return True
+
+
+cdef void _merge(const double *sums, double *squares, Py_ssize_t parts, Py_ssize_t n, Py_ssize_t height,
+                 Py_ssize_t rows, double *scratch, real *mean, real *var, real *rstd, real eps) noexcept nogil:
+    """Mean and variance of n columns from the sums of parts of `height` rows, the last of which may have fewer, and the
+    squares around their own means, which are lost; scratch for 2 n numbers."""
+    cdef double *spread = scratch + n
+    cdef double count, middle
+    cdef Py_ssize_t i, c
+    add_up(sums, parts, n, scratch)
+    # sum (x - mean)^2 over all parts = sum of (each part's own + count (its mean - mean)^2)
+    for i in range(parts):
+        count = min(height, rows - i * height)
+        for c in range(n):
+            middle = sums[i * n + c] / count - scratch[c] / rows
+            squares[i * n + c] += count * middle * middle
+    add_up(squares, parts, n, spread)
+    for c in range(n):
+        mean[c] = <real> (scratch[c] / rows)
+        var[c] = <real> (spread[c] / rows)
+        if rstd != NULL:
+            rstd[c] = root_of(var[c], eps)
+
+
+def moments_of_sums(cnp.ndarray sums not None, Py_ssize_t height, Py_ssize_t rows, cnp.ndarray mean, cnp.ndarray var,
+                    cnp.ndarray rstd, double eps):
+    """`moments` of `rows` rows, and rstd, from the `sums` of winograd_images.forward: float64 (2, P, C), each of the P
+    parts over `height` rows but for the last one. mean, var and rstd are float32."""
+    if sums.ndim != 3 or sums.shape[0] != 2 or height < 1 or rows < 1 or (rows - 1) // height + 1 != sums.shape[1]:
+        raise ValueError(
+            f"moments_of_sums: expected sums (2, P, C) for parts of {height} out of {rows} rows, got {_shape(sums)}")
+    cdef Py_ssize_t parts = sums.shape[1], columns = sums.shape[2]
+    cdef const double *all_sums = <const double *> input_pointer(
+        sums, cnp.NPY_DOUBLE, 2 * parts * columns, "moments_of_sums", "sums")
+    cdef float *means = <float *> output_pointer(mean, cnp.NPY_FLOAT, columns, "moments_of_sums", "mean")
+    cdef float *variances = <float *> output_pointer(var, cnp.NPY_FLOAT, columns, "moments_of_sums", "var")
+    cdef float *roots = <float *> output_pointer(rstd, cnp.NPY_FLOAT, columns, "moments_of_sums", "rstd")
+    cdef double *scratch = <double *> malloc(((parts + 2) * columns + 1) * sizeof(double))
+    if scratch == NULL:
+        raise MemoryError("moments_of_sums: no memory for the sums")
+    memcpy(scratch + 2 * columns, all_sums + parts * columns, parts * columns * sizeof(double))
+    _merge(all_sums, scratch + 2 * columns, parts, columns, height, rows, scratch, means, variances, roots, <float> eps)
+    free(scratch)
 
 
 def track(

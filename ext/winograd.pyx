@@ -149,7 +149,8 @@ cdef int _products(Image X, Image Y, const float *w, Py_ssize_t sf, Py_ssize_t s
                     M = V if in_place(c_row, f_row, lanes) else V + 36 * v_step
                     winograd.winograd_input_f32(&source, <float *> X.data, first, count, V, c_row, v_step)
                     winograd.winograd_products_f32(count, C, c_row, f_row, V, v_step, packed, u_step, M, m_step)
-                    winograd.winograd_output_f32(&target, <float *> Y.data, bias, relu, first, count, M, f_row, m_step)
+                    winograd.winograd_output_f32(&target, <float *> Y.data, bias, relu, first, count, M, f_row, m_step,
+                                                 NULL, False)
                     b = next_of(&shares, thread)
     finally:
         give_workspace(buffer)

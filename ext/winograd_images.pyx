@@ -62,6 +62,8 @@ cdef struct Plan:
     Py_ssize_t f_row
     double *sums        # of the gradient of `before`, in the tiles of ext/norm.pyx, or NULL
     Tiles tiles
+    double *parts       # forward: `sums`, (2, n_parts, channels), or NULL
+    Py_ssize_t n_parts
 
 
 cdef int _read_before(tuple norm, Py_ssize_t channels, str kernel, Norm *n) except -1:
@@ -118,8 +120,11 @@ cdef void _gradient(const Norm *n, Py_ssize_t numbers, Py_ssize_t channels, cons
 
 
 cdef void _multiply(const Plan *p, Py_ssize_t image, Py_ssize_t images, const float *data, float *results,
-                    float *scratch) noexcept nogil:
-    """`images` images, whose first pixel is at `data`, times the filters: results from number `image` on."""
+                    float *scratch, float *sums, double *part) noexcept nogil:
+    """`images` images, whose first pixel is at `data`, times the filters: results from number `image` on.
+
+    part: NULL, or where the sums over the results are to be left; then `sums` is scratch memory for them
+    """
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
     cdef Py_ssize_t lanes = winograd.winograd_lanes_f32()
     cdef Py_ssize_t v_row = up(p.read.channels, lanes), m_row = up(p.made.channels, lanes)
@@ -131,13 +136,40 @@ cdef void _multiply(const Plan *p, Py_ssize_t image, Py_ssize_t images, const fl
     _fetch(<const float *> p.made.positive, image, images, p.made.image)
     if not p.made.stream:  # stores too have to wait for their lines
         _fetch(results, image, images, p.made.image)
+    if part != NULL:
+        memset(part, 0, p.made.channels * sizeof(double))
+        memset(part + p.n_parts * p.made.channels, 0, p.made.channels * sizeof(double))
     while first < tiles:
         count = min(TILE_STEP, tiles - first)
         winograd.winograd_input_f32(&p.read, data, first, count, V, v_row, v_step)
         winograd.winograd_products_f32(count, p.read.channels, v_row, m_row, V, v_step, p.packed, p.u_step, M, m_step)
         winograd.winograd_output_f32(&p.made, results, p.bias, p.relu, image * per_image + first, count, M, m_row,
-                                     m_step)
+                                     m_step, sums if part != NULL else NULL, first == 0)
         first = first + TILE_STEP
+        if part != NULL and first % GROUP_TILES == 0:
+            _move_sums(p, sums, m_row, part)
+    if part != NULL:
+        _move_sums(p, sums, m_row, part)
+        _end_sums(p, images * p.made.height * p.made.width, sums, part)
+
+
+cdef void _move_sums(const Plan *p, float *sums, Py_ssize_t m_row, double *part) noexcept nogil:
+    """Add the sums of some tiles to those of all images that are taken at a time."""
+    cdef Py_ssize_t F = p.made.channels, c
+    cdef double *squares = part + p.n_parts * F
+    for c in range(F):
+        part[c] += sums[m_row + c]
+        squares[c] += sums[2 * m_row + c]
+    memset(sums + m_row, 0, 2 * m_row * sizeof(float))
+
+
+cdef void _end_sums(const Plan *p, double count, const float *sums, double *part) noexcept nogil:
+    """From sums over what `count` results exceed sums[0] by to their sum, and to the squares around their mean."""
+    cdef Py_ssize_t F = p.made.channels, c
+    cdef double *squares = part + p.n_parts * F
+    for c in range(F):
+        squares[c] -= part[c] * part[c] / count
+        part[c] += count * sums[c]
 
 
 cdef void _fetch(const float *data, Py_ssize_t image, Py_ssize_t images, Py_ssize_t numbers) noexcept nogil:
@@ -154,13 +186,33 @@ cdef Py_ssize_t _group(Py_ssize_t tiles, Py_ssize_t least, Py_ssize_t images) no
 # -- forward -------------------------------------------------------------------------------------------------------
 
 
+cdef Py_ssize_t _forward_images(const nnx_tiles *made, Py_ssize_t images) noexcept nogil:
+    """Images that are taken at a time, about as many each time."""
+    cdef Py_ssize_t group = _group(made.down * made.across, GROUP_TILES, images)
+    cdef Py_ssize_t groups = (images + group - 1) // group
+    return (images + groups - 1) // groups
+
+
+def images_of_sums(cnp.ndarray y):
+    """How many images each of the `sums` of `forward` is over, but for the last one."""
+    cdef Image Y
+    cdef nnx_tiles made
+    read_image(y, cnp.NPY_FLOAT, True, "winograd_images.images_of_sums", "y", &Y)
+    if cnp.PyArray_SIZE(y) == 0:
+        return 1
+    cut_tiles(&made, &Y, &Y, 0, 0)
+    return _forward_images(&made, Y.images)
+
+
 def forward(cnp.ndarray x, tuple before, cnp.ndarray w, object bias, cnp.ndarray y, tuple padding, bint relu,
-            int num_threads):
+            int num_threads, cnp.ndarray sums=None):
     """y = z * w + bias with stride 1, or the positive part of that, where z is a batch norm of x.
 
     x (N, C, H, W) and y (N, F, H', W') channels-last, w (F, C, 3, 3) of any strides, bias (F,) or None; all float32.
     before:   None for z = x, or (mean, scale, shift, relu) of z = (x - mean) scale + shift, with `relu` cut at zero
     padding:  zeros above and to the left, at most 2; those below and to the right follow from y's shape
+    sums:     None, or without bias and relu float64 (2, P, F): of each part of the images (`images_of_sums`) the sum
+              over y, and over the squares of its distance from the part's mean, for `norm.moments_of_sums`
     """
     cdef Image X, W, Y
     cdef Plan p
@@ -179,6 +231,14 @@ def forward(cnp.ndarray x, tuple before, cnp.ndarray w, object bias, cnp.ndarray
     cut_tiles(&p.read, &X, &Y, padding[0], padding[1])
     cut_tiles(&p.made, &Y, &Y, 0, 0)
     p.made.stream = is_streamed(Y.data, Y.images * Y.image, Y.channels, sizeof(float))
+    p.parts = NULL
+    if sums is not None:
+        if b is not None or relu:
+            raise ValueError("winograd_images.forward: expected sums only without bias and relu")
+        p.n_parts = _forward_images(&p.made, Y.images)
+        p.n_parts = (Y.images + p.n_parts - 1) // p.n_parts
+        p.parts = <double *> output_pointer(
+            sums, cnp.NPY_DOUBLE, 2 * p.n_parts * Y.channels, "winograd_images.forward", "sums")
     _forward(&p, X, W, Y, num_threads)
 
 
@@ -190,16 +250,16 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, int num_threads) except -1
     cdef Py_ssize_t C = X.channels, F = Y.channels, g
     p.u_step = up(F, panel) * C + WINOGRAD_PAD
     p.images = X.images
-    p.group = _group(p.made.down * p.made.across, GROUP_TILES, p.images)
+    p.group = _forward_images(&p.made, p.images)
     cdef Py_ssize_t groups = (p.images + p.group - 1) // p.group
-    p.group = (p.images + groups - 1) // groups  # as many in each, about
     cdef Py_ssize_t scratch = 36 * (TILE_STEP * (up(C, lanes) + up(F, lanes)) + 2 * WINOGRAD_PAD) + 16
     cdef Py_ssize_t pixels = up(p.group * X.image, 16) if p.before.mean != NULL else 0
+    cdef Py_ssize_t share = scratch + pixels + (up(3 * up(F, lanes), 16) if p.parts != NULL else 0)
     cdef float *packed = NULL
     cdef float *buffer = NULL
     try:
         packed = <float *> take_workspace(36 * p.u_step * sizeof(float) + 64)
-        buffer = <float *> take_workspace(num_threads * (scratch + pixels) * sizeof(float) + 64)
+        buffer = <float *> take_workspace(num_threads * share * sizeof(float) + 64)
         p.packed = packed
         with nogil:
             for g in prange((F + lanes - 1) // lanes, num_threads=num_threads, schedule="static"):
@@ -209,8 +269,8 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, int num_threads) except -1
             for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
                 g = next_of(&shares, thread)
                 while g >= 0:
-                    _forward_group(p, g, <float *> X.data, <float *> Y.data,
-                                   buffer + thread * (scratch + pixels), scratch)
+                    _forward_group(p, g, <float *> X.data, <float *> Y.data, buffer + thread * share, scratch,
+                                   buffer + thread * share + scratch + pixels)
                     g = next_of(&shares, thread)
     finally:
         give_workspace(buffer)
@@ -219,7 +279,7 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, int num_threads) except -1
 
 
 cdef void _forward_group(const Plan *p, Py_ssize_t number, const float *x, float *y, float *scratch,
-                         Py_ssize_t numbers) noexcept nogil:
+                         Py_ssize_t numbers, float *sums) noexcept nogil:
     cdef Py_ssize_t image = number * p.group, count = min(p.group, p.images - image)
     cdef const float *data = x + image * p.read.image
     if p.before.mean != NULL:
@@ -227,7 +287,7 @@ cdef void _forward_group(const Plan *p, Py_ssize_t number, const float *x, float
         data = scratch + numbers
     else:
         _fetch(x, image, count, p.read.image)
-    _multiply(p, image, count, data, y, scratch)
+    _multiply(p, image, count, data, y, scratch, sums, p.parts + number * p.made.channels if p.parts != NULL else NULL)
 
 
 # -- backward ------------------------------------------------------------------------------------------------------
@@ -383,7 +443,7 @@ cdef void _backward_task(const Plan *p, Py_ssize_t task, const float *gy, const 
             gradient = scratch + numbers
         else:
             _fetch(gy, image, count, p.target.image)
-        _multiply(p, image, count, gradient, gx, scratch)
+        _multiply(p, image, count, gradient, gx, scratch, NULL, NULL)
         if p.sums != NULL:
             _sum_up(p, image, count, gx, x)
         pixels = x + image * p.source.image

@@ -25,6 +25,7 @@
 #if defined(__GNUC__)
 #define VLEN LANES
 #define INLINE static inline __attribute__((always_inline))
+#define APART static __attribute__((noinline))
 #define UNROLL(n) _Pragma(NNX_STRING(GCC unroll n))
 #define ADVANCE(p, by)           \
     do {                         \
@@ -34,6 +35,7 @@
 #else
 #define VLEN 1
 #define INLINE static inline
+#define APART static
 #define UNROLL(n)
 #define ADVANCE(p, by) ((p) += (by))
 #endif

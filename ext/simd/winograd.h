@@ -18,20 +18,13 @@
 #include "vector.h"
 
 #define VEC NAME(vec)
-#if VLEN >= WINOGRAD_ROWS && (defined(__AVX512F__) || defined(__aarch64__))
-#define WEIGHT_ROWS WINOGRAD_ROWS /* times two vectors are 16 sums in 32 registers */
-#elif VLEN >= 4
-#define WEIGHT_ROWS 4
-#else
-#define WEIGHT_ROWS VLEN
-#endif
 
 static ptrdiff_t NAME(winograd_lanes)(void)
 {
     return VLEN;
 }
 
-/* One dimension of B' d, A' m, A e and G w; the two-dimensional transforms apply them to columns and then to rows. */
+/* One dimension of B' d, A' m and G w; the two-dimensional transforms apply them to columns and then to rows. */
 INLINE void NAME(patch_step)(const VEC *d, ptrdiff_t s, VEC *o)
 {
     VEC even = d[4 * s] - 4 * d[2 * s], odd = d[3 * s] - 4 * d[s], far = d[4 * s] - d[2 * s];
@@ -53,17 +46,6 @@ INLINE void NAME(result_step)(const VEC *m, ptrdiff_t s, VEC *o)
     o[3] = gap1 + 8 * gap2 + m[5 * s];
 }
 
-INLINE void NAME(spread_step)(const VEC *e, ptrdiff_t s, VEC *o)
-{
-    VEC even1 = e[0] + e[2 * s], odd1 = e[s] + e[3 * s], even2 = e[0] + 4 * e[2 * s], odd2 = 2 * e[s] + 8 * e[3 * s];
-    o[0] = e[0];
-    o[1] = even1 + odd1;
-    o[2] = even1 - odd1;
-    o[3] = even2 + odd2;
-    o[4] = even2 - odd2;
-    o[5] = e[3 * s];
-}
-
 INLINE void NAME(weight_step)(const VEC *w, ptrdiff_t s, VEC *o)
 {
     const REAL sixth = (REAL)1 / 6, twelfth = (REAL)1 / 12, twenty_fourth = (REAL)1 / 24;
@@ -75,16 +57,6 @@ INLINE void NAME(weight_step)(const VEC *w, ptrdiff_t s, VEC *o)
     o[3] = outer + inner;
     o[4] = outer - inner;
     o[5] = w[2 * s];
-}
-
-/* One dimension of G' u. */
-INLINE void NAME(gather_step)(const VEC *u, ptrdiff_t s, VEC *o)
-{
-    const REAL sixth = (REAL)1 / 6, twelfth = (REAL)1 / 12, twenty_fourth = (REAL)1 / 24;
-    VEC sum1 = u[s] + u[2 * s], gap1 = u[2 * s] - u[s], sum2 = u[3 * s] + u[4 * s], gap2 = u[3 * s] - u[4 * s];
-    o[0] = (REAL)0.25 * u[0] - sixth * sum1 + twenty_fourth * sum2;
-    o[1] = sixth * gap1 + twelfth * gap2;
-    o[2] = sixth * (sum2 - sum1) + u[5 * s];
 }
 
 /* to[36] = G w G' of VLEN filters, whose taps are nine vectors. */
@@ -306,14 +278,22 @@ INLINE struct NAME(place) NAME(moved)(struct NAME(place) p, ptrdiff_t by)
     return p;
 }
 
+/* Sums over results, less `shift`, and over their squares. */
+struct NAME(sums) {
+    VEC shift, sum, square;
+};
+
 /* A row of a tile of y: A' over a row of half-transformed numbers, plus bias, of which `columns` are inside the image. */
 INLINE void NAME(store_result_row)(const VEC *m, VEC bias, int relu, const int stream, const int joined,
-                                   struct NAME(place) p, ptrdiff_t pixel, int columns, ptrdiff_t n)
+                                   struct NAME(sums) *sums, struct NAME(place) p, ptrdiff_t pixel, int columns,
+                                   ptrdiff_t n)
 {
     VEC out[4];
     NAME(result_step)(m, 1, out);
     for (int j = 0; j < 4 && j < columns; j++) {
-        VEC result = out[j] + bias;
+        VEC result = out[j];
+        if (!sums)
+            result += bias;
         if (relu)
             result = NAME(positive)(result);
         if (joined && p.added)
@@ -327,11 +307,22 @@ INLINE void NAME(store_result_row)(const VEC *m, VEC bias, int relu, const int s
         else
             NAME(store_part)(p.to + j * pixel, result, n);
     }
+    if (sums) {
+        VEC gap = out[0] - sums->shift, sum = gap, square = gap * gap;
+        for (int j = 1; j < 4 && j < columns; j++) {
+            gap = out[j] - sums->shift;
+            sum += gap;
+            square += gap * gap;
+        }
+        sums->sum += sum;
+        sums->square += square;
+    }
 }
 
 /* y = A' m A + bias for VLEN filters of one tile; rows are made in pairs, as in `input_tile`. */
 INLINE void NAME(output_tile)(const REAL *m, ptrdiff_t step, VEC bias, int relu, const int stream, const int joined,
-                              struct NAME(place) to, ptrdiff_t row, ptrdiff_t pixel, int rows, int columns, ptrdiff_t n)
+                              struct NAME(sums) *sums, struct NAME(place) to, ptrdiff_t row, ptrdiff_t pixel, int rows,
+                              int columns, ptrdiff_t n)
 {
 #define AT(i) LOAD(column + (i) * 6 * step)
     VEC a[6], b[6];
@@ -343,9 +334,9 @@ INLINE void NAME(output_tile)(const REAL *m, ptrdiff_t step, VEC bias, int relu,
         b[j] = sum1 + 4 * sum2;
         ADVANCE(column, step);
     }
-    NAME(store_result_row)(a, bias, relu, stream, joined, to, pixel, columns, n);
+    NAME(store_result_row)(a, bias, relu, stream, joined, sums, to, pixel, columns, n);
     if (rows > 2)
-        NAME(store_result_row)(b, bias, relu, stream, joined, NAME(moved)(to, 2 * row), pixel, columns, n);
+        NAME(store_result_row)(b, bias, relu, stream, joined, sums, NAME(moved)(to, 2 * row), pixel, columns, n);
     if (rows < 2)
         return;
     column = m;
@@ -356,19 +347,53 @@ INLINE void NAME(output_tile)(const REAL *m, ptrdiff_t step, VEC bias, int relu,
         b[j] = gap1 + 8 * gap2 + AT(5);
         ADVANCE(column, step);
     }
-    NAME(store_result_row)(a, bias, relu, stream, joined, NAME(moved)(to, row), pixel, columns, n);
+    NAME(store_result_row)(a, bias, relu, stream, joined, sums, NAME(moved)(to, row), pixel, columns, n);
     if (rows > 3)
-        NAME(store_result_row)(b, bias, relu, stream, joined, NAME(moved)(to, 3 * row), pixel, columns, n);
+        NAME(store_result_row)(b, bias, relu, stream, joined, sums, NAME(moved)(to, 3 * row), pixel, columns, n);
 #undef AT
 }
 
-/* y = A' m A + bias for each tile, or with `relu` its positive part; only pixels inside of the image are written. */
-static void NAME(winograd_output)(const struct nnx_tiles *y, REAL *data, const REAL *bias, int relu, ptrdiff_t first,
-                                  ptrdiff_t tiles, const REAL *M, ptrdiff_t ld, ptrdiff_t step)
+/* A result of the first tile, its second one in both directions (for the first one, half of the patch may be padding), is
+ * the number that all others of a channel are compared with. */
+static void NAME(begin_sums)(const REAL *M, ptrdiff_t ld, ptrdiff_t step, REAL *sums)
+{
+    const VEC zero = {0};
+    for (ptrdiff_t f = 0; f < ld; f += VLEN) {
+        VEC column[6], rows[4], result[4];
+        for (int j = 0; j < 6; j++) {
+            VEC m[6];
+            for (int i = 0; i < 6; i++)
+                m[i] = LOAD(M + (i * 6 + j) * step + f);
+            NAME(result_step)(m, 1, rows);
+            column[j] = rows[1];
+        }
+        NAME(result_step)(column, 1, result);
+        STORE(sums + f, result[1]);
+        STORE(sums + ld + f, zero);
+        STORE(sums + 2 * ld + f, zero);
+    }
+}
+
+/* One tile of results that is not whole: in its rows and columns, or in the channels. */
+APART void NAME(output_part)(const REAL *m, ptrdiff_t step, VEC bias, int relu, int joined, REAL *sums, ptrdiff_t ld,
+                             struct NAME(place) to, const struct nnx_tiles *y, int rows, int columns, ptrdiff_t n)
+{
+    if (sums) {
+        struct NAME(sums) s = {LOAD(sums), LOAD(sums + ld), LOAD(sums + 2 * ld)};
+        NAME(output_tile)(m, step, bias, 0, 0, 0, &s, to, y->row, y->pixel, rows, columns, n);
+        STORE(sums + ld, s.sum);
+        STORE(sums + 2 * ld, s.square);
+    } else {
+        NAME(output_tile)(m, step, bias, relu, 0, joined, NULL, to, y->row, y->pixel, rows, columns, n);
+    }
+}
+
+/* `winograd_output` with constants: whether results are stored past the caches, joined to other images, and summed up. */
+INLINE void NAME(output)(const int stream, const int joined, const int summed, const struct nnx_tiles *y, REAL *data,
+                         const REAL *bias, int relu, ptrdiff_t first, ptrdiff_t tiles, const REAL *M, ptrdiff_t ld,
+                         ptrdiff_t step, REAL *sums)
 {
     const ptrdiff_t F = y->channels, row = y->row, pixel = y->pixel;
-    const int stream = y->stream && VECTOR_BYTES == 64; /* a vector is a line: those of a pixel are not stored together */
-    const int joined = y->added || y->positive;
     const struct NAME(place) start = {data, y->added, y->positive};
     for (ptrdiff_t t = 0; t < tiles; t++) {
         const ptrdiff_t number = first + t, tile = number % (y->down * y->across), image = number / (y->down * y->across);
@@ -377,170 +402,59 @@ static void NAME(winograd_output)(const struct nnx_tiles *y, REAL *data, const R
         const int columns = (int)(y->width - left < 4 ? y->width - left : 4);
         const struct NAME(place) corner = NAME(moved)(start, image * y->image + top * row + left * pixel);
         const REAL *m = M + t * ld;
-        ptrdiff_t f = 0;
-        if (rows == 4 && columns == 4)
-            for (; f + VLEN <= F; f += VLEN) {
-                const VEC b = bias ? LOAD(bias + f) : (VEC){0};
-                const struct NAME(place) to = NAME(moved)(corner, f);
-                if (stream && joined)
-                    NAME(output_tile)(m + f, step, b, relu, 1, 1, to, row, pixel, 4, 4, VLEN);
-                else if (stream)
-                    NAME(output_tile)(m + f, step, b, relu, 1, 0, to, row, pixel, 4, 4, VLEN);
-                else if (joined)
-                    NAME(output_tile)(m + f, step, b, relu, 0, 1, to, row, pixel, 4, 4, VLEN);
-                else
-                    NAME(output_tile)(m + f, step, b, relu, 0, 0, to, row, pixel, 4, 4, VLEN);
-            }
-        for (; f < F; f += VLEN) {
-            const ptrdiff_t n = F - f < VLEN ? F - f : VLEN;
+        for (ptrdiff_t f = 0; f < F; f += VLEN) {
+            const ptrdiff_t n = F - f;
+            const struct NAME(place) to = NAME(moved)(corner, f);
             const VEC b = bias ? NAME(numbers)(bias + f, n, n >= VLEN) : (VEC){0};
-            NAME(output_tile)(m + f, step, b, relu, 0, joined, NAME(moved)(corner, f), row, pixel, rows, columns, n);
-        }
-    }
-    if (stream)
-        STREAMED();
-}
-
-INLINE REAL *NAME(store_gradient_row)(const VEC *e, REAL *to, ptrdiff_t step)
-{
-    VEC out[6];
-    NAME(spread_step)(e, 1, out);
-    for (int j = 0; j < 6; j++)
-        STORE(to + j * step, out[j]);
-    ADVANCE(to, 6 * step);
-    return to;
-}
-
-/* D[k] = A gy A' for VLEN filters of one tile; rows are made in pairs, as in `input_tile`. */
-INLINE void NAME(gradient_tile)(const REAL *const *pixels, ptrdiff_t f, ptrdiff_t n, REAL *D, ptrdiff_t step,
-                                const int whole)
-{
-#define AT(i, j) NAME(numbers)(pixels[(i) * 4 + (j)] + f, n, whole)
-    VEC a[4], b[4];
-    UNROLL(4)
-    for (int j = 0; j < 4; j++)
-        a[j] = AT(0, j);
-    D = NAME(store_gradient_row)(a, D, step);
-    UNROLL(4)
-    for (int j = 0; j < 4; j++) {
-        const VEC even = AT(0, j) + AT(2, j), odd = AT(1, j) + AT(3, j);
-        a[j] = even + odd;
-        b[j] = even - odd;
-    }
-    D = NAME(store_gradient_row)(a, D, step);
-    D = NAME(store_gradient_row)(b, D, step);
-    UNROLL(4)
-    for (int j = 0; j < 4; j++) {
-        const VEC even = AT(0, j) + 4 * AT(2, j), odd = 2 * AT(1, j) + 8 * AT(3, j);
-        a[j] = even + odd;
-        b[j] = even - odd;
-    }
-    D = NAME(store_gradient_row)(a, D, step);
-    D = NAME(store_gradient_row)(b, D, step);
-    UNROLL(4)
-    for (int j = 0; j < 4; j++)
-        a[j] = AT(3, j);
-    NAME(store_gradient_row)(a, D, step);
-#undef AT
-}
-
-/* The addresses of a square of 4x4 pixels, and `zeros` where there is none. */
-INLINE void NAME(square)(const struct nnx_tiles *y, const REAL *data, const REAL *zeros, ptrdiff_t number,
-                         const REAL **pixels)
-{
-    const ptrdiff_t tile = number % (y->down * y->across), image = number / (y->down * y->across);
-    const ptrdiff_t top = tile / y->across * 4, left = tile % y->across * 4;
-    const REAL *corner = data + image * y->image + top * y->row + left * y->pixel;
-    for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 4; j++)
-            pixels[i * 4 + j] = top + i < y->height && left + j < y->width ? corner + i * y->row + j * y->pixel : zeros;
-}
-
-/* D[k][t] = A gy A' for each tile. */
-static void NAME(winograd_gradient)(const struct nnx_tiles *gy, const REAL *data, const REAL *zeros, ptrdiff_t first,
-                                    ptrdiff_t tiles, REAL *D, ptrdiff_t ld, ptrdiff_t step)
-{
-    const ptrdiff_t F = gy->channels;
-    for (ptrdiff_t t = 0; t < tiles; t++) {
-        const REAL *pixels[16];
-        NAME(square)(gy, data, zeros, first + t, pixels);
-        ptrdiff_t f = 0;
-        for (; f + VLEN <= F; f += VLEN)
-            NAME(gradient_tile)(pixels, f, VLEN, D + t * ld + f, step, 1);
-        if (f < F)
-            NAME(gradient_tile)(pixels, f, F - f, D + t * ld + f, step, 0);
-    }
-}
-
-/* out[WEIGHT_ROWS x vectors] (+)= sum over tiles of D[tile][row] V[tile][column]; vectors is a constant. */
-INLINE void NAME(weight_rows)(const int vectors, ptrdiff_t tiles, const REAL *D, ptrdiff_t ldd, const REAL *V,
-                              ptrdiff_t ldv, REAL *out, int accumulate)
-{
-    VEC sum[WEIGHT_ROWS][2];
-    UNROLL(8)
-    for (int i = 0; i < WEIGHT_ROWS; i++)
-        for (int j = 0; j < vectors; j++)
-            sum[i][j] = accumulate ? LOAD(out + i * ldv + j * VLEN) : (VEC){0};
-    for (ptrdiff_t t = 0; t < tiles; t++, D += ldd, V += ldv) {
-        const VEC v0 = LOAD(V), v1 = LOAD(V + (vectors - 1) * VLEN);
-        UNROLL(8)
-        for (int i = 0; i < WEIGHT_ROWS; i++) {
-            const REAL a = D[i];
-            sum[i][0] += a * v0;
-            if (vectors == 2)
-                sum[i][1] += a * v1;
-        }
-    }
-    UNROLL(8)
-    for (int i = 0; i < WEIGHT_ROWS; i++)
-        for (int j = 0; j < vectors; j++)
-            STORE(out + i * ldv + j * VLEN, sum[i][j]);
-}
-
-/* dU[k] (+)= D[k]' V[k], (rows x c_row). `rows` is a multiple of WINOGRAD_ROWS or of VLEN, at most f_row. */
-static void NAME(winograd_weight_products)(ptrdiff_t tiles, ptrdiff_t rows, ptrdiff_t c_row, ptrdiff_t f_row,
-                                           const REAL *V, ptrdiff_t v_step, const REAL *D, ptrdiff_t d_step, REAL *dU,
-                                           int accumulate)
-{
-    for (int k = 0; k < 36; k++, V += v_step, D += d_step, dU += rows * c_row + WINOGRAD_PAD)
-        for (ptrdiff_t c = 0; c < c_row; c += 2 * VLEN)
-            for (ptrdiff_t f = 0; f < rows; f += WEIGHT_ROWS)
-                if (c_row - c > VLEN)
-                    NAME(weight_rows)(2, tiles, D + f, f_row, V + c, c_row, dU + f * c_row + c, accumulate);
-                else
-                    NAME(weight_rows)(1, tiles, D + f, f_row, V + c, c_row, dU + f * c_row + c, accumulate);
-}
-
-/* gw[c, i, j] of filter f = G' (sum of the chunks' dU[k][f][c], in order) G; rows of dU are `ld` apart, chunks `chunk`. */
-static void NAME(winograd_weight_gradient)(ptrdiff_t chunks, ptrdiff_t chunk, ptrdiff_t C, ptrdiff_t F, ptrdiff_t ld,
-                                           ptrdiff_t f, const REAL *dU, REAL *gw, ptrdiff_t sc, ptrdiff_t sh,
-                                           ptrdiff_t sw)
-{
-    for (ptrdiff_t c = 0; c < C; c += VLEN) {
-        const ptrdiff_t n = C - c < VLEN ? C - c : VLEN;
-        VEC u[36], half[18], out[3];
-        for (int k = 0; k < 36; k++) {
-            const REAL *from = dU + k * (F * ld + WINOGRAD_PAD) + f * ld + c;
-            u[k] = LOAD(from);
-            for (ptrdiff_t i = 1; i < chunks; i++)
-                u[k] += LOAD(from + i * chunk);
-        }
-        for (int j = 0; j < 6; j++) {
-            NAME(gather_step)(u + j, 6, out);
-            for (int i = 0; i < 3; i++)
-                half[i * 6 + j] = out[i];
-        }
-        for (int i = 0; i < 3; i++) {
-            NAME(gather_step)(half + i * 6, 1, out);
-            for (int j = 0; j < 3; j++) {
-                REAL lanes[VLEN];
-                STORE(lanes, out[j]);
-                for (ptrdiff_t k = 0; k < n; k++)
-                    gw[(c + k) * sc + i * sh + j * sw] = lanes[k];
+            if (rows < 4 || columns < 4 || n < VLEN) {
+                NAME(output_part)(m + f, step, b, relu, joined, summed ? sums + f : NULL, ld, to, y, rows, columns, n);
+            } else if (summed) {
+                struct NAME(sums) s = {LOAD(sums + f), LOAD(sums + ld + f), LOAD(sums + 2 * ld + f)};
+                NAME(output_tile)(m + f, step, b, 0, stream, 0, &s, to, row, pixel, 4, 4, VLEN);
+                STORE(sums + ld + f, s.sum);
+                STORE(sums + 2 * ld + f, s.square);
+            } else {
+                NAME(output_tile)(m + f, step, b, relu, stream, joined, NULL, to, row, pixel, 4, 4, VLEN);
             }
         }
     }
 }
+
+#define OUTPUT(name, stream, joined, summed) \
+    APART void NAME(name)(const struct nnx_tiles *y, REAL *data, const REAL *bias, int relu, ptrdiff_t first, \
+                          ptrdiff_t tiles, const REAL *M, ptrdiff_t ld, ptrdiff_t step, REAL *sums) \
+    { \
+        NAME(output)(stream, joined, summed, y, data, bias, relu, first, tiles, M, ld, step, sums); \
+    }
+
+OUTPUT(output_plain, 0, 0, 0)
+OUTPUT(output_joined, 0, 1, 0)
+OUTPUT(output_summed, 0, 0, 1)
+OUTPUT(output_past, 1, 0, 0)
+OUTPUT(output_joined_past, 1, 1, 0)
+OUTPUT(output_summed_past, 1, 0, 1)
+
+/* y = A' m A + bias for each tile, or with `relu` its positive part; only pixels inside of the image are written.
+ * sums: NULL, or without bias and relu (3, ld) numbers: of each channel one that is about as large as its results, the
+ * sum of what they exceed that by, and the sum of the squares of that. This call adds to them, or if `fresh` begins them. */
+static void NAME(winograd_output)(const struct nnx_tiles *y, REAL *data, const REAL *bias, int relu, ptrdiff_t first,
+                                  ptrdiff_t tiles, const REAL *M, ptrdiff_t ld, ptrdiff_t step, REAL *sums, int fresh)
+{
+    const int joined = y->added || y->positive;
+    if (sums && fresh)
+        NAME(begin_sums)(M, ld, step, sums);
+    if (y->stream && VECTOR_BYTES == 64) { /* a vector is a line: those of a pixel are not stored together */
+        (sums ? NAME(output_summed_past) : joined ? NAME(output_joined_past) : NAME(output_past))(
+            y, data, bias, relu, first, tiles, M, ld, step, sums);
+        STREAMED();
+    } else {
+        (sums ? NAME(output_summed) : joined ? NAME(output_joined) : NAME(output_plain))(
+            y, data, bias, relu, first, tiles, M, ld, step, sums);
+    }
+}
+
+#undef OUTPUT
+
+#include "winograd_weight.h"
 
 #undef VEC
-#undef WEIGHT_ROWS

@@ -30,7 +30,7 @@ struct nnx_tiles {
     X(void, winograd_products, (ptrdiff_t tiles, ptrdiff_t C, ptrdiff_t c_row, ptrdiff_t f_row, const REAL *V, \
                                 ptrdiff_t v_step, const REAL *packed, ptrdiff_t u_step, REAL *M, ptrdiff_t m_step)) \
     X(void, winograd_output, (const struct nnx_tiles *y, REAL *data, const REAL *bias, int relu, ptrdiff_t first, \
-                              ptrdiff_t tiles, const REAL *M, ptrdiff_t ld, ptrdiff_t step)) \
+                              ptrdiff_t tiles, const REAL *M, ptrdiff_t ld, ptrdiff_t step, REAL *sums, int fresh)) \
     X(void, winograd_gradient, (const struct nnx_tiles *gy, const REAL *data, const REAL *zeros, ptrdiff_t first, \
                                 ptrdiff_t tiles, REAL *D, ptrdiff_t ld, ptrdiff_t step)) \
     X(void, winograd_weight_products, (ptrdiff_t tiles, ptrdiff_t rows, ptrdiff_t c_row, ptrdiff_t f_row, \

@@ -3,6 +3,9 @@ from numpy import ndarray
 def moments(
     x: ndarray, mean: ndarray, var: ndarray, num_threads: int, rstd: ndarray | None = None, eps: float = 0
 ) -> None: ...
+def moments_of_sums(
+    sums: ndarray, height: int, rows: int, mean: ndarray, var: ndarray, rstd: ndarray, eps: float
+) -> None: ...
 def track(
     running_mean: ndarray | None,
     running_var: ndarray | None,

@@ -35,7 +35,8 @@ cdef extern from "table.h" nogil:
                                       const float *V, Py_ssize_t v_step, const float *packed, Py_ssize_t u_step,
                                       float *M, Py_ssize_t m_step) noexcept nogil
         void (*winograd_output_f32)(const nnx_tiles *y, float *data, const float *bias, int relu, Py_ssize_t first,
-                                    Py_ssize_t tiles, const float *M, Py_ssize_t ld, Py_ssize_t step) noexcept nogil
+                                    Py_ssize_t tiles, const float *M, Py_ssize_t ld, Py_ssize_t step,
+                                    float *sums, int fresh) noexcept nogil
         void (*winograd_gradient_f32)(const nnx_tiles *gy, const float *data, const float *zeros, Py_ssize_t first,
                                       Py_ssize_t tiles, float *D, Py_ssize_t ld, Py_ssize_t step) noexcept nogil
         void (*winograd_weight_products_f32)(Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t c_row, Py_ssize_t f_row,

@@ -9,7 +9,9 @@ def forward(
     padding: tuple[int, ...],
     relu: bool,
     num_threads: int,
+    sums: ndarray | None = None,
 ) -> None: ...
+def images_of_sums(y: ndarray) -> int: ...
 def backward(
     gy: ndarray,
     behind: tuple[ndarray, ndarray, ndarray, bool] | None,

@@ -15,7 +15,7 @@ from nnx._device import as_array, device_of, is_device_array, load_cupy, names_d
 from nnx._device import parse as parse_device
 from nnx.autograd import engine
 from nnx.autograd.engine import Node
-from nnx.backends.base.later import Later
+from nnx.backends.base.later import Later, Moments
 
 _DLPACK_HOST, _DLPACK_CUDA = (1, 3), (2, 13)  # plain and pinned or managed memory
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -37,7 +37,7 @@ class Tensor:
     array([2., 4.])
     """
 
-    __slots__ = ("__weakref__", "_later", "_node", "_own_grad", "data", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_later", "_moments", "_node", "_own_grad", "data", "grad", "requires_grad")
 
     __array_ufunc__ = None  # ndarray + Tensor must reach Tensor.__radd__, or the gradient is lost
     __hash__ = object.__hash__
@@ -46,6 +46,7 @@ class Tensor:
     grad: Any
     requires_grad: bool
     _later: Later | None  # only of an _Unread Tensor
+    _moments: Moments  # only where a convolution left them, for a batch norm
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         array = _to_array("Tensor", data)

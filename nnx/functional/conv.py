@@ -8,7 +8,7 @@ from typing import Any
 from nnx import _check
 from nnx._device import same_device
 from nnx._ext.arrays import are_for_conv
-from nnx.autograd import Tensor, record
+from nnx.autograd import Tensor, is_grad_enabled, record
 from nnx.autograd._later import later_of
 from nnx.autograd.engine import behind, cuts, fresh, joins
 from nnx.autograd.shape import squeeze, unsqueeze
@@ -123,9 +123,12 @@ def conv_nd(
     be = backend_of(known)
     how = stride, pairs, dilation, groups
     y: Any = None
-    if later is not None and pool is None and not one:
+    moments = None
+    if b is None and not relu and pool is None and not one and is_grad_enabled():
+        y, moments = be.conv_with_moments(x.data if later is None else later, w_data, *how) or (None, None)
+    if y is None and later is not None and pool is None and not one:
         y = be.conv_of_later(later, w_data, b_data, *how, relu)
-    saved = be, x.data if y is None else later, w_data, *how
+    saved = be, x.data if y is None or later is None else later, w_data, *how
     if pool is not None:
         pool_owner, *arguments = pool
         y_shape = (x.shape[0], w_data.shape[0], *out)
@@ -136,6 +139,8 @@ def conv_nd(
         if y is None:
             y = be.conv(x.data, w_data, b_data, *how, relu)
         t = record(y, _conv_relu_grad, (x, w, b), y, *saved) if relu else record(y, _conv_grad, (x, w, b), *saved)
+        if moments is not None:
+            t._moments = moments
     return squeeze(t, 0) if one else t
 
 

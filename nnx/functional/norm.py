@@ -101,7 +101,7 @@ def batch_norm_as(
         # backward may need them as they are now
         w_data, b_data = None if w_data is None else w_data.copy(), None if b_data is None else b_data.copy()
         if not relu and x.size >= LARGE_SUM and made_fresh(x):
-            y = be.batch_norm_later(x.data, w_data, b_data, eps)
+            y = be.batch_norm_later(x.data, w_data, b_data, eps, getattr(x, "_moments", None))
     keep = record if y is None else record_later
     if y is None:
         y, batch_mean, batch_var, rstd = be.batch_norm(x.data, w_data, b_data, eps, relu)

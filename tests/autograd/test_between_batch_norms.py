@@ -17,6 +17,7 @@ from nnx import nn
 from nnx.autograd import Tensor, engine
 from nnx.autograd._later import later_of
 from nnx.backends import backend_of
+from nnx.backends.base.later import read
 from nnx.backends.cpu import norm
 
 CPU = type(backend_of(np.ones(1)))
@@ -45,6 +46,7 @@ def calls(monkeypatch):
     for name in (
         "conv",
         "conv_of_later",
+        "conv_with_moments",
         "conv_gradients",
         "conv_data_grad",
         "conv_data_grad_joined",
@@ -59,8 +61,19 @@ def calls(monkeypatch):
 
 @contextmanager
 def one_by_one(monkeypatch):
-    """Nothing is left to another operation, added or cut on the way."""
+    """Nothing is left to another operation, added or cut on the way, but for the sums of batch norms."""
+    with_moments = CPU.conv_with_moments
+
+    def and_conv(self, x, w, *how):
+        both = with_moments(self, x, w, *how)
+        if both is None:
+            return None
+        y = self.conv(read(x), w, None, *how)
+        np.testing.assert_array_equal(both[0], y)
+        return y, both[1]._replace(of=y)
+
     with monkeypatch.context() as patch:
+        patch.setattr(CPU, "conv_with_moments", and_conv)
         patch.setattr(CPU, "conv_of_later", lambda *args: None)
         patch.setattr(CPU, "conv_gradients", lambda *args: None)
         patch.setattr(CPU, "batch_norm_backward_later", lambda *args: None)
@@ -221,11 +234,13 @@ def test_what_runs(calls):
     gy = images(SHAPES[0], 1)
     net = Net(three)
     y = net(Tensor(x, requires_grad=True))
-    assert calls == ["conv", "conv_of_later", "conv_of_later"]
+    assert calls == ["conv", "conv_with_moments", "conv_with_moments"]
     calls.clear()
     y.backward(gy)
     assert calls == 3 * ["conv_gradients"]
     calls.clear()
+    Net(three, bias=True)(Tensor(x, requires_grad=True))
+    assert calls == ["conv", "conv_of_later", "conv_of_later"]
     y = Net(two_blocks)(Tensor(x, requires_grad=True))
     calls.clear()
     y.backward(gy)
@@ -428,3 +443,18 @@ def test_the_same_bits_for_any_number_of_threads(every_kernel_threaded):
     first = result(1)
     for threads in (2, 3, 8):
         assert result(threads) == first
+
+
+def test_the_moments_of_a_convolution_are_those_of_its_result():
+    """And of no other array that takes its place."""
+    net = Net(three)
+    for change in (lambda a: a, lambda a: a * np.float32(3) + np.float32(2)):
+        norms = nn.BatchNorm2d(16, momentum=1.0)
+        x = F.relu(net.norms[0](net.convs[0](Tensor(images(SHAPES[0]), requires_grad=True))))
+        y = net.convs[1](x)
+        y.data = change(y.data)
+        exact = y.data.astype(float)
+        norms(y)
+        np.testing.assert_allclose(norms.running_mean, exact.mean((0, 2, 3)), rtol=0, atol=1e-6)
+        unbiased = exact.var((0, 2, 3), ddof=1)
+        np.testing.assert_allclose(norms.running_var, unbiased, rtol=1e-5)

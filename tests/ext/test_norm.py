@@ -312,6 +312,7 @@ def test_response(level, shape, window, beta, dtype, rng):
 
 X, V, W = np.ones((4, 3)), np.ones(3), np.ones((1, 3))
 F32 = np.ones((4, 3), np.float32)
+SUMS = np.ones((2, 2, 3))
 
 
 def frozen(a):
@@ -403,3 +404,21 @@ def frozen(a):
 def test_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"rows": 11}, ValueError, r"expected sums \(2, P, C\) for parts of 5 out of 11 rows, got \(2, 2, 3\)"),
+        ({"height": 0, "rows": 0}, ValueError, "expected sums .* for parts of 0 out of 0 rows"),
+        ({"sums": SUMS[0]}, ValueError, r"expected sums .* got \(2, 3\)"),
+        ({"sums": SUMS.astype(np.float32)}, TypeError, "expected sums to be float64"),
+        ({"mean": None}, TypeError, "expected mean to be an array, got None"),
+        ({"var": F32[0, :2]}, ValueError, "expected var with 3 elements"),
+        ({"rstd": V}, TypeError, "expected rstd to be float32"),
+    ],
+)
+def test_errors_of_moments_of_sums(change, error, message):
+    good = {"sums": SUMS, "height": 5, "rows": 10, "mean": F32[0], "var": F32[1], "rstd": F32[2], "eps": 0}
+    with pytest.raises(error, match=f"moments_of_sums: {message}"):
+        norm.moments_of_sums(*(good | change).values())

@@ -83,6 +83,48 @@ def test_forward(level, case, relu):
         np.testing.assert_array_equal(y, expected)
 
 
+def moments_on_the_way(x, before, w, y, padding, threads=2):
+    """mean, var and rstd of the result, which goes to y."""
+    images = winograd_images.images_of_sums(y)
+    sums = np.full((2, -(-len(y) // images), y.shape[1]), np.nan)
+    winograd_images.forward(x, before, w, None, y, padding, False, threads, sums)
+    mean, var, rstd = np.full((3, y.shape[1]), np.nan, F)
+    norm.moments_of_sums(sums, images * y.shape[2] * y.shape[3], y.size // len(mean), mean, var, rstd, 1e-5)
+    return mean, var, rstd
+
+
+@each_case
+@pytest.mark.parametrize("offset", (0, 300))
+def test_moments_on_the_way(level, case, offset):
+    """Also where the mean is far larger than the distance from it; the images are not changed by it."""
+    c = Case(8, *case)
+    before, z = c.before(False)
+    if offset:
+        before, z = None, last(c.x / F(10) + F(offset))
+        c.w -= c.w.mean(axis=(1, 2, 3), keepdims=True)
+        c.w[:, :, 1, 1] += F(1 / c.w.shape[1])
+    y, expected = empty_last(c.gy.shape, F), empty_last(c.gy.shape, F)
+    mean, var, rstd = moments_on_the_way(z if offset else c.x, before, c.w, y, c.padding)
+    winograd.forward(z, c.w, None, expected, c.padding, False, 2)
+    np.testing.assert_array_equal(y, expected)
+    exact = y.astype(float)
+    spread = exact.var((0, 2, 3))
+    assert np.all(np.abs(mean - exact.mean((0, 2, 3))) <= 1e-6 * np.sqrt(spread) + 1e-7 * np.abs(mean))
+    np.testing.assert_allclose(var, spread, rtol=2e-5)
+    np.testing.assert_allclose(rstd, 1 / np.sqrt(spread + 1e-5), rtol=2e-5)
+    for threads in (1, 3, 8):
+        again = moments_on_the_way(z if offset else c.x, before, c.w, y, c.padding, threads)
+        np.testing.assert_array_equal(again, (mean, var, rstd))
+
+
+def test_moments_of_what_is_not_finite(level):
+    c = Case(9, 9, 16, 16, (8, 8), (1, 1))
+    for bad in (np.nan, np.inf):
+        c.x[7, 3, 5, 6] = bad
+        mean, var, rstd = moments_on_the_way(c.x, None, c.w, empty_last(c.gy.shape, F), c.padding)
+        assert not np.isfinite(mean).any() and np.isnan(var).all() and np.isnan(rstd).all()
+
+
 @each_case
 @pytest.mark.parametrize("relu", (False, True))
 def test_backward(level, case, relu):
@@ -202,7 +244,7 @@ def frozen(a):
 
 ONES = np.ones(4, F)
 X, Y, W = last(np.ones((2, 4, 5, 5), F)), last(np.ones((2, 6, 5, 5), F)), np.ones((6, 4, 3, 3), F)
-SIX, FACTORS = np.ones(6, F), np.ones((4, 6), F)
+SIX, FACTORS, SUMS = np.ones(6, F), np.ones((4, 6), F), np.ones((2, 1, 6))
 
 
 @pytest.mark.parametrize(
@@ -248,12 +290,17 @@ def test_errors_backward(change, error, message):
         ({"bias": SIX[:5]}, ValueError, "expected .*bias of 6"),
         ({"x": X[:0], "y": Y[:0]}, ValueError, "expected x and y with elements, got none"),
         ({"w": np.ones((6, 4, 3, 2), F)}, ValueError, "expected 3x3 filters on images of two dimensions, got 3x2"),
+        ({"sums": SUMS, "bias": SIX}, ValueError, "expected sums only without bias and relu"),
+        ({"sums": SUMS, "relu": True}, ValueError, "expected sums only without bias and relu"),
+        ({"sums": SUMS[:1]}, ValueError, "expected sums with 12 elements"),
+        ({"sums": SUMS.astype(F)}, TypeError, "expected sums to be float64"),
+        ({"sums": frozen(SUMS)}, ValueError, "expected sums to be writeable"),
     ],
 )
 def test_errors_forward(change, error, message):
     good = {
         "x": X, "before": (ONES, ONES, ONES, True), "w": W, "bias": None, "y": Y.copy(order="K"), "padding": (1, 1),
-        "relu": False, "num_threads": 1,
+        "relu": False, "num_threads": 1, "sums": None,
     }  # fmt: skip
     with pytest.raises(error, match=f"winograd_images.forward: {message}"):
         winograd_images.forward(*(good | change).values())

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.backends.base.later import Later, LaterGradient
+from nnx.backends.base.later import Later, LaterGradient, Moments
 
 Sizes = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
@@ -188,6 +188,19 @@ class ConvOps:
         relu: bool = False,
     ) -> np.ndarray | None:
         """`conv` of images that nobody has computed yet, and which are not kept; None where that is not offered."""
+        return None
+
+    def conv_with_moments(
+        self,
+        x: np.ndarray | Later,
+        w: np.ndarray,
+        stride: Sizes,
+        padding: Pairs,
+        dilation: Sizes,
+        groups: int,
+    ) -> tuple[np.ndarray, Moments] | None:
+        """`conv` without a bias, as it stands in front of a batch norm, and what `batch_norm_later` needs to know about
+        its result; None where the two are not faster together."""
         return None
 
     def conv_gradients(

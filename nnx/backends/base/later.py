@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Later(Protocol):
@@ -30,6 +30,14 @@ class LaterGradient(Protocol):
 
     def array(self) -> Any:
         """The gradient: a new array in each call."""
+
+
+class Moments(NamedTuple):
+    """Sums over an array (N, C, ...), made as it was written, of which each channel's mean and variance follow."""
+
+    of: Any  # the array
+    sums: Any  # (2, P, C): of each part of the batch the sum, and the squares of the distance from the part's own mean
+    height: int  # values of a channel in each part, but for the last one
 
 
 def is_later(a: Any) -> bool:

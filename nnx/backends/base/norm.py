@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.backends.base.later import Later, LaterGradient
+from nnx.backends.base.later import Later, LaterGradient, Moments
 
 Gradients = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
 
@@ -51,9 +51,17 @@ class NormOps:
         return self.relu(y) if relu else y, mean, var, rstd
 
     def batch_norm_later(
-        self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+        self,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        bias: np.ndarray | None,
+        eps: float,
+        moments: Moments | None = None,
     ) -> Later | None:
-        """A `Later` that is the result, with mean, var and rstd as attributes; None where that is not offered."""
+        """A `Later` that is the result, with mean, var and rstd as attributes; None where that is not offered.
+
+        moments:  what the convolution in front, if there is one, has found out about some array
+        """
         return None
 
     @_quiet

@@ -34,7 +34,7 @@ from nnx._ext import winograd_images as _winograd_images
 from nnx._ext.memory import empty
 from nnx.backends import precision
 from nnx.backends.base.conv import Pairs, Sizes, output_sizes
-from nnx.backends.base.later import Later, LaterGradient
+from nnx.backends.base.later import Later, LaterGradient, Moments
 from nnx.backends.cpu._arrays import (
     channels_last,
     empty_channels_last,
@@ -274,6 +274,29 @@ class ConvKernels:
         y = empty_channels_last(y_shape, x.dtype)
         _winograd_images.forward(x, before, _whole(w), _bias(b), y, low, relu, threads_for(work, 0.1))
         return y
+
+    def conv_with_moments(
+        self,
+        x: np.ndarray | Later,
+        w: np.ndarray,
+        stride: Sizes,
+        padding: Pairs,
+        dilation: Sizes,
+        groups: int,
+    ) -> tuple[np.ndarray, Moments] | None:
+        z, before = (x.x, x.affine()) if isinstance(x, LaterNorm) else (x, None)
+        if not isinstance(z, np.ndarray) or not _takes(z, w) or w.ndim != 4 or (z is not x and before is None):
+            return None
+        fast = _fast(z)
+        _, low, work, y_shape = _plan(z.shape, w.shape, stride, padding, dilation, groups, fast, _few(z))
+        if not _suits_images(z.shape, y_shape, w.shape, stride, low, dilation, groups, fast, z is x):
+            return None
+        y = empty_channels_last(y_shape, z.dtype)
+        images = _winograd_images.images_of_sums(y)
+        sums = np.empty((2, -(-len(y) // images), len(w)))
+        how = low, False, threads_for(work, 0.1)
+        _winograd_images.forward(channels_last(z), before, _whole(w), None, y, *how, sums)
+        return y, Moments(y, sums, images * math.prod(y_shape[2:]))
 
     def conv_gradients(
         self,

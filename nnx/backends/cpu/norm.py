@@ -10,6 +10,7 @@ import numpy as np
 from nnx._ext import local_response as _local_response
 from nnx._ext import norm as _norm
 from nnx._ext.memory import empty_like
+from nnx.backends.base.later import Moments
 from nnx.backends.base.norm import Gradients, NormOps
 from nnx.backends.cpu._arrays import (
     channels_last,
@@ -146,13 +147,22 @@ class NormKernels(NormOps):
         return _normalized(x, mean, var, weight, bias, rstd, eps, relu), mean, var, rstd
 
     def batch_norm_later(
-        self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+        self,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        bias: np.ndarray | None,
+        eps: float,
+        moments: Moments | None = None,
     ) -> LaterNorm | None:
         if not takes_images(x, weight, bias):
             return None
+        known = moments is not None and moments.of is x
         x = channels_last(x)
         mean, var, rstd = empty_per_channel(x, 3)
-        _norm.moments(nhwc(x), mean, var, threads_for(x.size, 2), rstd, eps)
+        if moments is not None and known:
+            _norm.moments_of_sums(moments.sums, moments.height, x.size // len(mean), mean, var, rstd, eps)
+        else:
+            _norm.moments(nhwc(x), mean, var, threads_for(x.size, 2), rstd, eps)
         return LaterNorm(x, mean, var, rstd, _contiguous(weight), _contiguous(bias), eps)
 
     def batch_norm_track(
