@@ -173,7 +173,7 @@ def weight_grad(cnp.ndarray gy, cnp.ndarray x, cnp.ndarray gw, tuple padding, in
 
 
 cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left, int num_threads) except -1:
-    """Blocks are cut into chunks; each sums into a partial gradient dU (36, F, C), and those are added in order."""
+    """Blocks are cut into chunks; each makes a part of the gradient from its dU (36, F, C); they are added in order."""
     cdef Shares shares
     cdef int thread
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
@@ -191,13 +191,14 @@ cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left
     chunks = max(min(chunks, max(tiles // CHUNK_TILES, 2)), 1)
     cdef Py_ssize_t per_chunk = (blocks + chunks - 1) // chunks
     cdef Py_ssize_t v_step = block * c_row + WINOGRAD_PAD, d_step = block * f_row + WINOGRAD_PAD
-    cdef Py_ssize_t scratch = 36 * (v_step + d_step) + 16, chunk, f
+    cdef Py_ssize_t scratch = 36 * (v_step + d_step) + 16, share = scratch + up(size, 16), part = F * 9 * c_row
+    cdef Py_ssize_t chunk, f
     cdef float *partial = NULL
     cdef float *buffer = NULL
     cdef float *zeros = NULL
     try:
-        partial = <float *> take_workspace(chunks * size * sizeof(float) + 64)
-        buffer = <float *> take_workspace(num_threads * scratch * sizeof(float) + 64)
+        partial = <float *> take_workspace(chunks * part * sizeof(float) + 64)
+        buffer = <float *> take_workspace(num_threads * share * sizeof(float) + 64)
         zeros = <float *> take_workspace((max(C, F) + 64) * sizeof(float))
         memset(zeros, 0, max(C, F) * sizeof(float))
         with nogil:
@@ -207,17 +208,25 @@ cdef int _weight_grad(Image X, Image W, Image Y, Py_ssize_t top, Py_ssize_t left
                 while chunk >= 0:
                     _weight_chunk(winograd, &source, <float *> X.data, &target, <float *> Y.data, zeros,
                                   chunk * per_chunk, min((chunk + 1) * per_chunk, blocks), block, tiles, rows, c_row,
-                                  f_row, v_step, d_step, partial + chunk * size, buffer + thread * scratch)
+                                  f_row, v_step, d_step, buffer + thread * share + scratch, buffer + thread * share)
+                    weight_parts(buffer + thread * share + scratch, C, F, rows, c_row, partial + chunk * part)
                     chunk = next_of(&shares, thread)
             for f in prange(F, num_threads=num_threads, schedule="static"):
-                winograd.winograd_weight_gradient_f32(chunks, size, C, rows, c_row, f, partial,
-                                                      <float *> W.data + f * W.image, W.channel, W.stride[1],
-                                                      W.stride[2])
+                winograd.winograd_weight_sum_f32(chunks, part, C, c_row, partial + f * 9 * c_row,
+                                                 <float *> W.data + f * W.image, W.channel, W.stride[1], W.stride[2])
     finally:
         give_workspace(zeros)
         give_workspace(buffer)
         give_workspace(partial)
     return 0
+
+
+cdef void weight_parts(const float *dU, Py_ssize_t C, Py_ssize_t F, Py_ssize_t rows, Py_ssize_t c_row,
+                       float *parts) noexcept nogil:
+    cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
+    cdef Py_ssize_t f
+    for f in range(F):
+        winograd.winograd_weight_gradient_f32(C, rows, c_row, f, dU, parts + f * 9 * c_row, 1, 3 * c_row, c_row)
 
 
 cdef int _weight_grad_by_matrix(Image X, Image W, const nnx_tiles *source, const nnx_tiles *target, Image Y,
@@ -267,8 +276,8 @@ cdef int _weight_grad_by_matrix(Image X, Image W, const nnx_tiles *source, const
                         task = next_of(&shares, thread)
                 start = start + slab
             for f in prange(F, num_threads=num_threads, schedule="static"):
-                winograd.winograd_weight_gradient_f32(1, 0, C, F, c_row, f, dU, <float *> W.data + f * W.image,
-                                                      W.channel, W.stride[1], W.stride[2])
+                winograd.winograd_weight_gradient_f32(C, F, c_row, f, dU, <float *> W.data + f * W.image, W.channel,
+                                                      W.stride[1], W.stride[2])
     finally:
         give_workspace(zeros)
         give_workspace(D)

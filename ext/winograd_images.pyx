@@ -22,7 +22,7 @@ from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 from nnx._ext.winograd cimport (
     CHUNK_TILES, TILE_STEP, WINOGRAD_PAD, WINOGRAD_ROWS, check_shapes, cut_tiles, in_place, nnx_tiles, nnx_winograd,
-    up,
+    up, weight_parts,
 )
 
 cnp.import_array()
@@ -389,7 +389,7 @@ cdef int _backward(Plan *p, Image X, Image W, Image Y, float *gx, Image GW, int 
     cdef Py_ssize_t scratch = 36 * (max(p.block, TILE_STEP) * (p.c_row + p.f_row) + 2 * WINOGRAD_PAD) + 16
     cdef Py_ssize_t gradients = up(p.group * Y.image, 16) if p.behind.mean != NULL else 0
     cdef Py_ssize_t pixels = up(p.group * X.image, 16) if p.before.mean != NULL else 0
-    cdef Py_ssize_t share = scratch + gradients + pixels
+    cdef Py_ssize_t share = scratch + gradients + pixels + up(size, 16), part = F * 9 * p.c_row
     cdef float *packed = NULL
     cdef float *partial = NULL
     cdef float *buffer = NULL
@@ -397,7 +397,7 @@ cdef int _backward(Plan *p, Image X, Image W, Image Y, float *gx, Image GW, int 
     cdef const float *turned = <float *> W.data + 2 * W.stride[1] + 2 * W.stride[2]
     try:
         packed = <float *> take_workspace(36 * p.u_step * sizeof(float) + 64)
-        partial = <float *> take_workspace(tasks * size * sizeof(float) + 64)
+        partial = <float *> take_workspace(tasks * part * sizeof(float) + 64)
         buffer = <float *> take_workspace(num_threads * share * sizeof(float) + 64)
         zeros = <float *> take_workspace((max(C, F) + 64) * sizeof(float))
         memset(zeros, 0, max(C, F) * sizeof(float))
@@ -410,13 +410,16 @@ cdef int _backward(Plan *p, Image X, Image W, Image Y, float *gx, Image GW, int 
             for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
                 task = next_of(&shares, thread)
                 while task >= 0:
-                    _backward_task(p, task, <float *> Y.data, <float *> X.data, gx, zeros, partial + task * size,
-                                   buffer + thread * share, scratch, gradients)
+                    _backward_task(p, task, <float *> Y.data, <float *> X.data, gx, zeros,
+                                   buffer + thread * share + scratch + gradients + pixels, buffer + thread * share,
+                                   scratch, gradients)
+                    weight_parts(buffer + thread * share + scratch + gradients + pixels, C, F, p.rows, p.c_row,
+                                 partial + task * part)
                     task = next_of(&shares, thread)
             for f in prange(F, num_threads=num_threads, schedule="static"):
-                winograd.winograd_weight_gradient_f32(tasks, size, C, p.rows, p.c_row, f, partial,
-                                                      <float *> GW.data + f * GW.image, GW.channel, GW.stride[1],
-                                                      GW.stride[2])
+                winograd.winograd_weight_sum_f32(tasks, part, C, p.c_row, partial + f * 9 * p.c_row,
+                                                 <float *> GW.data + f * GW.image, GW.channel, GW.stride[1],
+                                                 GW.stride[2])
     finally:
         give_workspace(zeros)
         give_workspace(buffer)

@@ -36,8 +36,9 @@ struct nnx_tiles {
     X(void, winograd_weight_products, (ptrdiff_t tiles, ptrdiff_t rows, ptrdiff_t c_row, ptrdiff_t f_row, \
                                        const REAL *V, ptrdiff_t v_step, const REAL *D, ptrdiff_t d_step, REAL *dU, \
                                        int accumulate)) \
-    X(void, winograd_weight_gradient, (ptrdiff_t chunks, ptrdiff_t chunk, ptrdiff_t C, ptrdiff_t F, ptrdiff_t ld, \
-                                       ptrdiff_t f, const REAL *dU, REAL *gw, ptrdiff_t sc, ptrdiff_t sh, \
-                                       ptrdiff_t sw))
+    X(void, winograd_weight_gradient, (ptrdiff_t C, ptrdiff_t F, ptrdiff_t ld, ptrdiff_t f, const REAL *dU, REAL *gw, \
+                                       ptrdiff_t sc, ptrdiff_t sh, ptrdiff_t sw)) \
+    X(void, winograd_weight_sum, (ptrdiff_t chunks, ptrdiff_t chunk, ptrdiff_t C, ptrdiff_t ld, const REAL *parts, \
+                                  REAL *gw, ptrdiff_t sc, ptrdiff_t sh, ptrdiff_t sw))
 
 #endif

@@ -130,6 +130,19 @@ static void NAME(winograd_weight_products)(ptrdiff_t tiles, ptrdiff_t rows, ptrd
                     NAME(weight_rows)(1, tiles, D + f, f_row, V + c, c_row, dU + f * c_row + c, accumulate);
 }
 
+/* The first n lanes, `apart` from each other. */
+INLINE void NAME(store_lanes_apart)(VEC v, REAL *to, ptrdiff_t apart, ptrdiff_t n)
+{
+    REAL lanes[VLEN];
+    if (apart == 1 && n == VLEN) {
+        STORE(to, v);
+        return;
+    }
+    STORE(lanes, v);
+    for (ptrdiff_t k = 0; k < n; k++)
+        to[k * apart] = lanes[k];
+}
+
 /* One dimension of G' u. */
 INLINE void NAME(gather_step)(const VEC *u, ptrdiff_t s, VEC *o)
 {
@@ -140,35 +153,40 @@ INLINE void NAME(gather_step)(const VEC *u, ptrdiff_t s, VEC *o)
     o[2] = sixth * (sum2 - sum1) + u[5 * s];
 }
 
-/* gw[c, i, j] of filter f = G' (sum of the chunks' dU[k][f][c], in order) G; rows of dU are `ld` apart, chunks `chunk`. */
-static void NAME(winograd_weight_gradient)(ptrdiff_t chunks, ptrdiff_t chunk, ptrdiff_t C, ptrdiff_t F, ptrdiff_t ld,
-                                           ptrdiff_t f, const REAL *dU, REAL *gw, ptrdiff_t sc, ptrdiff_t sh,
-                                           ptrdiff_t sw)
+/* gw[c, i, j] of filter f = G' dU[k][f][c] G; rows of dU are `ld` apart. */
+static void NAME(winograd_weight_gradient)(ptrdiff_t C, ptrdiff_t F, ptrdiff_t ld, ptrdiff_t f, const REAL *dU, REAL *gw,
+                                           ptrdiff_t sc, ptrdiff_t sh, ptrdiff_t sw)
 {
     for (ptrdiff_t c = 0; c < C; c += VLEN) {
         const ptrdiff_t n = C - c < VLEN ? C - c : VLEN;
-        VEC u[36], half[18], out[3];
-        for (int k = 0; k < 36; k++) {
-            const REAL *from = dU + k * (F * ld + WINOGRAD_PAD) + f * ld + c;
-            u[k] = LOAD(from);
-            for (ptrdiff_t i = 1; i < chunks; i++)
-                u[k] += LOAD(from + i * chunk);
-        }
+        VEC u[6], half[18], out[3];
         for (int j = 0; j < 6; j++) {
-            NAME(gather_step)(u + j, 6, out);
+            for (int i = 0; i < 6; i++)
+                u[i] = LOAD(dU + (i * 6 + j) * (F * ld + WINOGRAD_PAD) + f * ld + c);
+            NAME(gather_step)(u, 1, out);
             for (int i = 0; i < 3; i++)
                 half[i * 6 + j] = out[i];
         }
         for (int i = 0; i < 3; i++) {
             NAME(gather_step)(half + i * 6, 1, out);
-            for (int j = 0; j < 3; j++) {
-                REAL lanes[VLEN];
-                STORE(lanes, out[j]);
-                for (ptrdiff_t k = 0; k < n; k++)
-                    gw[(c + k) * sc + i * sh + j * sw] = lanes[k];
-            }
+            for (int j = 0; j < 3; j++)
+                NAME(store_lanes_apart)(out[j], gw + c * sc + i * sh + j * sw, sc, n);
         }
     }
+}
+
+/* gw[c, i, j] = the sum of the chunks' parts[i * 3 + j][c], in order; rows of parts are `ld` apart, chunks `chunk`. */
+static void NAME(winograd_weight_sum)(ptrdiff_t chunks, ptrdiff_t chunk, ptrdiff_t C, ptrdiff_t ld, const REAL *parts,
+                                      REAL *gw, ptrdiff_t sc, ptrdiff_t sh, ptrdiff_t sw)
+{
+    for (ptrdiff_t c = 0; c < C; c += VLEN)
+        for (int tap = 0; tap < 9; tap++) {
+            const REAL *from = parts + tap * ld + c;
+            VEC sum = LOAD(from);
+            for (ptrdiff_t i = 1; i < chunks; i++)
+                sum += LOAD(from + i * chunk);
+            NAME(store_lanes_apart)(sum, gw + c * sc + tap / 3 * sh + tap % 3 * sw, sc, C - c < VLEN ? C - c : VLEN);
+        }
 }
 
 #undef WEIGHT_ROWS

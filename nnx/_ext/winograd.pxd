@@ -42,9 +42,11 @@ cdef extern from "table.h" nogil:
         void (*winograd_weight_products_f32)(Py_ssize_t tiles, Py_ssize_t rows, Py_ssize_t c_row, Py_ssize_t f_row,
                                              const float *V, Py_ssize_t v_step, const float *D, Py_ssize_t d_step,
                                              float *dU, int accumulate) noexcept nogil
-        void (*winograd_weight_gradient_f32)(Py_ssize_t chunks, Py_ssize_t chunk, Py_ssize_t C, Py_ssize_t F,
-                                             Py_ssize_t ld, Py_ssize_t f, const float *dU, float *gw, Py_ssize_t sc,
-                                             Py_ssize_t sh, Py_ssize_t sw) noexcept nogil
+        void (*winograd_weight_gradient_f32)(Py_ssize_t C, Py_ssize_t F, Py_ssize_t ld, Py_ssize_t f, const float *dU,
+                                             float *gw, Py_ssize_t sc, Py_ssize_t sh, Py_ssize_t sw) noexcept nogil
+        void (*winograd_weight_sum_f32)(Py_ssize_t chunks, Py_ssize_t chunk, Py_ssize_t C, Py_ssize_t ld,
+                                        const float *parts, float *gw, Py_ssize_t sc, Py_ssize_t sh,
+                                        Py_ssize_t sw) noexcept nogil
 
 cdef enum:
     TILE_STEP = 12         # tiles; a multiple of the rows that are computed together
@@ -59,6 +61,10 @@ cdef inline bint in_place(Py_ssize_t c_row, Py_ssize_t f_row, Py_ssize_t lanes) 
     """Whether products may take the place of their tiles, and both stay in the first-level cache."""
     return c_row == f_row <= 2 * lanes
 
+
+# parts[filter][tap][c_row] = the weight gradient of dU (36, rows, c_row) before it goes to its strides.
+cdef void weight_parts(const float *dU, Py_ssize_t C, Py_ssize_t F, Py_ssize_t rows, Py_ssize_t c_row,
+                       float *parts) noexcept nogil
 
 # Describe image `a`, cut where the results `y` are cut into squares of 4x4.
 cdef void cut_tiles(nnx_tiles *t, const Image *a, const Image *y, Py_ssize_t top, Py_ssize_t left) noexcept nogil
