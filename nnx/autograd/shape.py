@@ -90,16 +90,14 @@ def _reshape_grad(needs, gy, shape):
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Merge the dimensions from `start_dim` to `end_dim` into one."""
     x = as_tensor(input)
-    if x.ndim == 0:
+    shape = x.shape
+    if not shape:
         return reshape(x, 1)
-    start = _check.axis("flatten", "start_dim", start_dim, x.ndim)
-    end = _check.axis("flatten", "end_dim", end_dim, x.ndim)
+    start = _check.axis("flatten", "start_dim", start_dim, len(shape))
+    end = _check.axis("flatten", "end_dim", end_dim, len(shape))
     if start > end:
         raise ValueError(f"flatten: expected start_dim <= end_dim, got {start_dim} and {end_dim}")
-    merged = 1
-    for n in x.shape[start : end + 1]:
-        merged *= n
-    return _reshaped(x, x.shape[:start] + (merged,) + x.shape[end + 1 :])
+    return _reshaped(x, shape[:start] + (math.prod(shape[start : end + 1]),) + shape[end + 1 :])
 
 
 def permute(input: Any, *dims: Any) -> Tensor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from nnx import _check
 from nnx._device import same_device
 from nnx._ext.arrays import are_for_conv
-from nnx.autograd import Tensor, is_grad_enabled, record
+from nnx.autograd import Tensor, as_tensor, is_grad_enabled, record
 from nnx.autograd._later import later_of
 from nnx.autograd.engine import behind, cuts, fresh, joins
 from nnx.autograd.shape import squeeze, unsqueeze
@@ -106,6 +108,8 @@ def conv_nd(
     pool:  with `relu`, return the max pooling of that; its owner, kernel_size, stride, padding, dilation and ceil_mode
     """
     x, w, b, later = input, weight, bias, later_of(input)
+    if type(x) is np.ndarray and isinstance(w, Tensor) and x.dtype == w.data.dtype:
+        x = input = as_tensor(x)
     plain = _are_plain(n, x, w, b, later)
     if not plain:
         w = _weight(owner, weight, n)

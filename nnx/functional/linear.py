@@ -30,16 +30,17 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
 def linear_as(owner: str, input: Any, weight: Tensor, bias: Tensor | None, relu: bool = False) -> Tensor:
     """`linear` for a layer, or with `relu` its positive part: messages carry its name, and its parameters agree."""
     x = cast_input(owner, input, weight.data.dtype)
-    same_device(owner, weight=weight.data, input=x.data, bias=None if bias is None else bias.data)
-    if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+    x_data, w_data, b_data = x.data, weight.data, None if bias is None else bias.data
+    same_device(owner, weight=w_data, input=x_data, bias=b_data)
+    if x_data.ndim == 0 or x_data.shape[-1] != w_data.shape[1]:
         raise ValueError(
-            f"{owner}: expected input with {weight.shape[1]} features in the last dimension, got shape {x.shape}"
+            f"{owner}: expected input with {w_data.shape[1]} features in the last dimension, got shape {x_data.shape}"
         )
-    be = backend_of(x.data)
-    y = be.linear(x.data, weight.data, None if bias is None else bias.data, relu)
+    be = backend_of(x_data)
+    y = be.linear(x_data, w_data, b_data, relu)
     if relu:
-        return record(y, _linear_relu_grad, (x, weight, bias), y, be, x.data, weight.data)
-    return record(y, _linear_grad, (x, weight, bias), be, x.data, weight.data)
+        return record(y, _linear_relu_grad, (x, weight, bias), y, be, x_data, w_data)
+    return record(y, _linear_grad, (x, weight, bias), be, x_data, w_data)
 
 
 def _linear_relu_grad(needs, gy, y, be, x, w):
