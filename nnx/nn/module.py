@@ -351,17 +351,10 @@ class Module:
         """
         if not isinstance(mode, (bool, np.bool_)):
             raise TypeError(f"{type(self).__name__}.train: expected mode to be a bool, got {mode!r}")
-        modules = [self]
-        while modules:
-            module = modules.pop()
-            module.__dict__["_training"] = bool(mode)
-            for child in module._modules.values():
-                if child is None:
-                    continue
-                if type(child).train is Module.train and "train" not in child.__dict__:
-                    modules.append(child)
-                else:
-                    child.train(mode)
+        self.__dict__["_training"] = bool(mode)
+        for child in self._modules.values():
+            if child is not None:
+                child.train(mode)
         return self
 
     def eval(self) -> Any:
