@@ -364,7 +364,9 @@ def backward(cnp.ndarray gy, tuple behind, cnp.ndarray x, tuple before, cnp.ndar
     cut_tiles(&p.made, &X, &X, 0, 0)
     p.made.added = joined_image(added, &X, cnp.NPY_FLOAT, "winograd_images.backward", "added")
     p.made.positive = joined_image(positive, &X, cnp.NPY_FLOAT, "winograd_images.backward", "positive")
-    p.made.stream = p.sums == NULL and is_streamed(GX.data, X.images * X.image, X.channels, sizeof(float))
+    # Past the caches only from twice the usual size on: what follows reads it at once, and memory for gradients is soon
+    # used again.
+    p.made.stream = p.sums == NULL and is_streamed(GX.data, X.images * X.image // 2, X.channels, sizeof(float))
     cut_tiles(&p.source, &X, &Y, padding[0], padding[1])
     cut_tiles(&p.target, &Y, &Y, 0, 0)
     _backward(&p, X, W, Y, <float *> GX.data, GW, num_threads)
