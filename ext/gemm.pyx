@@ -296,9 +296,9 @@ cdef int _product(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bia
             column_bias, row_bias = row_bias, column_bias
         _blas_tiles[real](A, B, C, column_bias, row_bias, relu, num_threads)
         return 0
-    # Which operand is packed? Packing costs its size (three times that when it must be transposed), and the result is
-    # written row by row of the other one.
-    cdef double output = 10.0 * <double> C.rows * C.columns
+    # Which operand is packed? Packing costs its size (twice that when it must be transposed), and the result is written
+    # row by row of the other one: forty times its size where those are its columns (6 to 256 rows: NOTES.md).
+    cdef double output = 40.0 * <double> C.rows * C.columns
     cdef double pack_b = <double> B.rows * B.columns * (1 if B.cs == 1 else 2) + (0 if C.cs == 1 else output)
     cdef double pack_a = <double> A.rows * A.columns * (1 if A.rs == 1 else 2) + (0 if C.rs == 1 else output)
     if pack_a < pack_b:
