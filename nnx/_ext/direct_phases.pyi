@@ -1,0 +1,1 @@
+# Only C functions, for direct_data.pyx: direct_phases.pxd.
