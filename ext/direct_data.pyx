@@ -16,7 +16,7 @@ from libc.string cimport memcpy, memset
 from nnx._ext.common cimport check_threads, check_writeable, real, real_type
 from nnx._ext.conv cimport Image, joined_image, read_bias, read_image
 from nnx._ext.direct cimport UNITS, Plan, nnx_direct, nnx_taps, pack_depthwise, read_plan
-from nnx._ext.direct_phases cimport Joined, data_by_phases, depthwise_by_phases
+from nnx._ext.direct_phases cimport Joined, data_by_phases, depthwise_by_phases, taps_below, taps_from
 from nnx._ext.gemm cimport nnx_gemm
 from nnx._ext.memory cimport give_workspace, take_workspace
 from nnx._ext.share cimport Shares, next_of, share_out
@@ -147,11 +147,11 @@ cdef void _data_band(Plan *p, const Image *X, const Image *Y, Py_ssize_t image, 
         # Of the filters' rows, every s-th meets this one; the first of them reads row `top` of gy.
         phase = (row + p.low[1]) % s
         top = (row + p.low[1]) // s
-        taps.runs = (p.taps[1] - phase + s - 1) // s if p.taps[1] > phase else 0
+        taps.runs = taps_from(phase, s, p.taps[1])
         first, last = max(top - p.out[1] + 1, 0), min(top + 1, taps.runs)
         if first < last:
             gy = <real *> Y.data + image * Y.image + top * Y.stride[1]
-            w = packed + (p.taps[1] // s * phase + min(p.taps[1] % s, phase)) * packed_row
+            w = packed + taps_below(phase, s, p.taps[1]) * packed_row
             if real is float:
                 kernels.direct_add_f32(&taps, gy, first, last, w, p.length, step, sums, sums + line, line)
             else:

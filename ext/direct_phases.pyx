@@ -146,14 +146,14 @@ cdef void _band_by_phases(const Plan *p, const Cut *cut, const Image *X, const I
     taps.stream = cut.stream
     for i in range(top, min(top + s, end)):
         low = (i + p.low[1]) % s
-        down = _taps_from(low, s, p.taps[1])
+        down = taps_from(low, s, p.taps[1])
         # Taps low, low + s, ... read this row of gy and the ones above it: from the last tap to the first, downwards.
         taps.top = (i + p.low[1]) // s - down + 1
         taps.down = taps.runs = down
         taps.rows = (end - i + s - 1) // s
         for j in range(min(t, X.size[2])):
             left = (j + p.low[2]) % t
-            across = _taps_from(left, t, p.taps[2])
+            across = taps_from(left, t, p.taps[2])
             taps.length = across * F
             taps.columns = (X.size[2] - j + t - 1) // t
             source = gy + (taps.top - first) * taps.row_step + (cut.left + (j + p.low[2]) // t - across + 1) * F
@@ -181,28 +181,18 @@ cdef void _fetch_band(const Joined *joined, const real *gx, Py_ssize_t begin, Py
         fetch(gx + begin, numbers * sizeof(real))
 
 
-cdef inline Py_ssize_t _taps_from(Py_ssize_t phase, Py_ssize_t step, Py_ssize_t taps) noexcept nogil:
-    """How many of the taps 0 ... taps - 1 are phase, phase + step, ..."""
-    return (taps - phase + step - 1) // step if taps > phase else 0
-
-
-cdef inline Py_ssize_t _taps_below(Py_ssize_t phase, Py_ssize_t step, Py_ssize_t taps) noexcept nogil:
-    """How many of them leave a smaller remainder than `phase`, divided by `step`."""
-    return taps // step * phase + min(taps % step, phase)
-
-
 cdef inline Py_ssize_t _taps_before(const Plan *p, Py_ssize_t low, Py_ssize_t left) noexcept nogil:
     """Taps that are packed before those of phase (low, left)."""
     cdef Py_ssize_t s = p.stride[1], t = p.stride[2]
-    return (_taps_below(low, s, p.taps[1]) * p.taps[2]
-            + _taps_from(low, s, p.taps[1]) * _taps_below(left, t, p.taps[2]))
+    return (taps_below(low, s, p.taps[1]) * p.taps[2]
+            + taps_from(low, s, p.taps[1]) * taps_below(left, t, p.taps[2]))
 
 
 cdef void _pack_tap(const Plan *p, const Image *W, Py_ssize_t F, Py_ssize_t panel, Py_ssize_t i, Py_ssize_t j,
                     real *packed) noexcept nogil:
     """Tap (i, j) of packed[phase][panel][tap, the last one first][filter][channel of the panel], zeros behind C."""
     cdef Py_ssize_t s = p.stride[1], t = p.stride[2], low = i % s, left = j % t, c = 0, f, n
-    cdef Py_ssize_t down = _taps_from(low, s, p.taps[1]), across = _taps_from(left, t, p.taps[2]), width
+    cdef Py_ssize_t down = taps_from(low, s, p.taps[1]), across = taps_from(left, t, p.taps[2]), width
     cdef real *to = packed + _taps_before(p, low, left) * ((p.C + panel - 1) // panel * panel * F)
     cdef const real *w
     to += ((down - 1 - i // s) * across + across - 1 - j // t) * F * panel

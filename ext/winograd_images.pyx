@@ -1,11 +1,12 @@
 """3x3 convolutions with stride 1 by Winograd's algorithm, image by image, and both gradients at once.
 
 A task takes a few images at a time, as many as stay in the second-level cache, and does everything with them that has
-to be done: it normalises them, if batch norm in front of the convolution left that to do, and multiplies; backward it
-makes the gradient in front of the batch norm that follows, then the data gradient, then its part of the weight
-gradient. Neither the normalised images nor that gradient is ever written to memory. Images that come from memory are
-first read from end to end: tiles are in an order in which no processor fetches ahead. The results have the bits of one
-step after the other (ext/winograd.pyx), but for the weight gradient, whose sums are cut elsewhere.
+to be done: it normalises them, if batch norm in front of the convolution left that to do, multiplies, and sums up the
+results for a batch norm that follows; backward it makes the gradient in front of the batch norm that follows, then the
+data gradient, then its part of the weight gradient. Neither the normalised images nor that gradient is ever written to
+memory. Images that come from memory are first read from end to end: tiles are in an order in which no processor fetches
+ahead. The results have the bits of one step after the other (ext/winograd.pyx), but for the weight gradient, whose sums
+are cut elsewhere.
 
 Dimension letters: N images, C channels in, F filters (channels out).
 """
@@ -63,7 +64,7 @@ cdef struct Plan:
     double *sums        # of the gradient of `before`, in the tiles of ext/norm.pyx, or NULL
     Tiles tiles
     double *parts       # forward: `sums`, (2, n_parts, channels), or NULL
-    Py_ssize_t n_parts
+    Py_ssize_t n_parts  # times that images are taken
 
 
 cdef int _read_before(tuple norm, Py_ssize_t channels, str kernel, Norm *n) except -1:
@@ -123,7 +124,7 @@ cdef void _multiply(const Plan *p, Py_ssize_t image, Py_ssize_t images, const fl
                     float *scratch, float *sums, double *part) noexcept nogil:
     """`images` images, whose first pixel is at `data`, times the filters: results from number `image` on.
 
-    part: NULL, or where the sums over the results are to be left; then `sums` is scratch memory for them
+    sums: NULL, or scratch memory for sums over the results, which are left in `part`
     """
     cdef const nnx_winograd *winograd = <const nnx_winograd *> table().winograd
     cdef Py_ssize_t lanes = winograd.winograd_lanes_f32()
@@ -136,7 +137,7 @@ cdef void _multiply(const Plan *p, Py_ssize_t image, Py_ssize_t images, const fl
     _fetch(<const float *> p.made.positive, image, images, p.made.image)
     if not p.made.stream:  # stores too have to wait for their lines
         _fetch(results, image, images, p.made.image)
-    if part != NULL:
+    if sums != NULL:
         memset(part, 0, p.made.channels * sizeof(double))
         memset(part + p.n_parts * p.made.channels, 0, p.made.channels * sizeof(double))
     while first < tiles:
@@ -144,11 +145,11 @@ cdef void _multiply(const Plan *p, Py_ssize_t image, Py_ssize_t images, const fl
         winograd.winograd_input_f32(&p.read, data, first, count, V, v_row, v_step)
         winograd.winograd_products_f32(count, p.read.channels, v_row, m_row, V, v_step, p.packed, p.u_step, M, m_step)
         winograd.winograd_output_f32(&p.made, results, p.bias, p.relu, image * per_image + first, count, M, m_row,
-                                     m_step, sums if part != NULL else NULL, first == 0)
+                                     m_step, sums, first == 0)
         first = first + TILE_STEP
-        if part != NULL and first % GROUP_TILES == 0:
+        if sums != NULL and first % GROUP_TILES == 0:
             _move_sums(p, sums, m_row, part)
-    if part != NULL:
+    if sums != NULL:
         _move_sums(p, sums, m_row, part)
         _end_sums(p, images * p.made.height * p.made.width, sums, part)
 
@@ -231,12 +232,12 @@ def forward(cnp.ndarray x, tuple before, cnp.ndarray w, object bias, cnp.ndarray
     cut_tiles(&p.read, &X, &Y, padding[0], padding[1])
     cut_tiles(&p.made, &Y, &Y, 0, 0)
     p.made.stream = is_streamed(Y.data, Y.images * Y.image, Y.channels, sizeof(float))
+    p.group = _forward_images(&p.made, Y.images)
+    p.n_parts = (Y.images + p.group - 1) // p.group
     p.parts = NULL
     if sums is not None:
         if b is not None or relu:
             raise ValueError("winograd_images.forward: expected sums only without bias and relu")
-        p.n_parts = _forward_images(&p.made, Y.images)
-        p.n_parts = (Y.images + p.n_parts - 1) // p.n_parts
         p.parts = <double *> output_pointer(
             sums, cnp.NPY_DOUBLE, 2 * p.n_parts * Y.channels, "winograd_images.forward", "sums")
     _forward(&p, X, W, Y, num_threads)
@@ -250,8 +251,6 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, int num_threads) except -1
     cdef Py_ssize_t C = X.channels, F = Y.channels, g
     p.u_step = up(F, panel) * C + WINOGRAD_PAD
     p.images = X.images
-    p.group = _forward_images(&p.made, p.images)
-    cdef Py_ssize_t groups = (p.images + p.group - 1) // p.group
     cdef Py_ssize_t scratch = 36 * (TILE_STEP * (up(C, lanes) + up(F, lanes)) + 2 * WINOGRAD_PAD) + 16
     cdef Py_ssize_t pixels = up(p.group * X.image, 16) if p.before.mean != NULL else 0
     cdef Py_ssize_t share = scratch + pixels + (up(3 * up(F, lanes), 16) if p.parts != NULL else 0)
@@ -265,12 +264,12 @@ cdef int _forward(Plan *p, Image X, Image W, Image Y, int num_threads) except -1
             for g in prange((F + lanes - 1) // lanes, num_threads=num_threads, schedule="static"):
                 winograd.winograd_weights_f32(C, g * lanes, min(lanes, F - g * lanes), <float *> W.data, W.image,
                                               W.channel, W.stride[1], W.stride[2], panel, packed, p.u_step)
-            share_out(&shares, groups, num_threads)
+            share_out(&shares, p.n_parts, num_threads)
             for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
                 g = next_of(&shares, thread)
                 while g >= 0:
                     _forward_group(p, g, <float *> X.data, <float *> Y.data, buffer + thread * share, scratch,
-                                   buffer + thread * share + scratch + pixels)
+                                   NULL if p.parts == NULL else buffer + thread * share + scratch + pixels)
                     g = next_of(&shares, thread)
     finally:
         give_workspace(buffer)
@@ -287,7 +286,7 @@ cdef void _forward_group(const Plan *p, Py_ssize_t number, const float *x, float
         data = scratch + numbers
     else:
         _fetch(x, image, count, p.read.image)
-    _multiply(p, image, count, data, y, scratch, sums, p.parts + number * p.made.channels if p.parts != NULL else NULL)
+    _multiply(p, image, count, data, y, scratch, sums, NULL if sums == NULL else p.parts + number * p.made.channels)
 
 
 # -- backward ------------------------------------------------------------------------------------------------------

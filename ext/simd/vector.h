@@ -10,6 +10,7 @@
  *   NAME(load_part)(p, n), NAME(store_part)(p, v, n)  the first n < VLEN numbers, zeros behind them; no others are touched
  *   STREAM(p, v)       to an aligned address, past the caches: saves reading the line that is written. Whole lines of 64
  *                      bytes, one vector right after the other; then STREAMED(), before another thread may read them
+ *   INLINE, APART      a function that is always, or never, compiled into its callers
  *   ADVANCE(p, by)     p += by, and the compiler forgets where p comes from: it steps the pointer through an unrolled
  *                      loop instead of keeping an address for each step, of which there are more than registers
  */

@@ -109,11 +109,11 @@ def conv_nd(
     """
     x, w, b, later = input, weight, bias, later_of(input)
     if type(x) is np.ndarray and isinstance(w, Tensor) and x.dtype == w.data.dtype:
-        x = input = as_tensor(x)
+        x = as_tensor(x)  # the first layer's input: checked with the rest, not in the long way below
     plain = _are_plain(n, x, w, b, later)
     if not plain:
         w = _weight(owner, weight, n)
-        x = _window.operand(owner, "input", input, w.dtype)
+        x = _window.operand(owner, "input", x, w.dtype)
         b = None if bias is None else _window.operand(owner, "bias", bias, w.dtype)
     known, w_data, b_data = x.data if later is None else later.x, w.data, None if b is None else b.data
     if not plain:

@@ -182,6 +182,7 @@ def test_sums_only_of_whole_tiles():
     c = Case(7, 11, 16, 16, (29, 27), (1, 1))
     assert winograd_images.sum_tiles(c.x, c.gy) == 0
     assert winograd_images.sum_tiles(c.x[:0], c.gy[:0]) == 0
+    assert winograd_images.images_of_sums(c.gy[:0]) == 1
     arrays = c.gy, None, c.x, c.before(True)[0], c.w, empty_last(c.x.shape, F), np.empty_like(c.w)
     message = (
         r"winograd_images.backward: expected no sums where sum_tiles is 0, got some for x of shape \(11, 16, 29, 27\) "

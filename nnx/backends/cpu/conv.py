@@ -264,15 +264,11 @@ class ConvKernels:
         groups: int,
         relu: bool = False,
     ) -> np.ndarray | None:
-        x, before = later.x, later.affine() if isinstance(later, LaterNorm) else None
-        if before is None or not _takes(x, w) or (b is not None and b.dtype != x.dtype) or w.ndim != 4:
+        case = _by_images(later, w, stride, padding, dilation, groups)
+        if case is None or (b is not None and b.dtype != later.dtype):
             return None
-        fast = _fast(x)
-        _, low, work, y_shape = _plan(x.shape, w.shape, stride, padding, dilation, groups, fast, _few(x))
-        if not _suits_images(x.shape, y_shape, w.shape, stride, low, dilation, groups, fast, False):
-            return None
-        y = empty_channels_last(y_shape, x.dtype)
-        _winograd_images.forward(x, before, _whole(w), _bias(b), y, low, relu, threads_for(work, 0.1))
+        x, before, y, low, threads = case
+        _winograd_images.forward(x, before, _whole(w), _bias(b), y, low, relu, threads)
         return y
 
     def conv_with_moments(
@@ -284,19 +280,14 @@ class ConvKernels:
         dilation: Sizes,
         groups: int,
     ) -> tuple[np.ndarray, Moments] | None:
-        z, before = (x.x, x.affine()) if isinstance(x, LaterNorm) else (x, None)
-        if not isinstance(z, np.ndarray) or not _takes(z, w) or w.ndim != 4 or (z is not x and before is None):
+        case = _by_images(x, w, stride, padding, dilation, groups)
+        if case is None:
             return None
-        fast = _fast(z)
-        _, low, work, y_shape = _plan(z.shape, w.shape, stride, padding, dilation, groups, fast, _few(z))
-        if not _suits_images(z.shape, y_shape, w.shape, stride, low, dilation, groups, fast, z is x):
-            return None
-        y = empty_channels_last(y_shape, z.dtype)
+        z, before, y, low, threads = case
         images = _winograd_images.images_of_sums(y)
         sums = np.empty((2, -(-len(y) // images), len(w)))
-        how = low, False, threads_for(work, 0.1)
-        _winograd_images.forward(channels_last(z), before, _whole(w), None, y, *how, sums)
-        return y, Moments(y, sums, images * math.prod(y_shape[2:]))
+        _winograd_images.forward(z, before, _whole(w), None, y, low, False, threads, sums)
+        return y, Moments(y, sums, images * math.prod(y.shape[2:]))
 
     def conv_gradients(
         self,
@@ -450,6 +441,21 @@ def _suits_pooled(pooled: Sizes, y_shape: Sizes, w_shape: Sizes, geometry: tuple
         and _POOLED_FEWER * math.prod(pooled[2:]) <= math.prod(y_shape[2:])
         and (not whole or _POOLED_UNDER <= under <= _POOLED_MOST)
     )
+
+
+def _by_images(
+    x: np.ndarray | Later, w: np.ndarray, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int
+) -> tuple[np.ndarray, tuple | None, np.ndarray, Sizes, int] | None:
+    """Of a forward pass that goes image by image: the images, the batch norm still to be applied to them, memory
+    for the result, the zeros at the low side and the threads; None where it does not."""
+    z, before = (x.x, x.affine()) if isinstance(x, LaterNorm) else (x, None)
+    if not isinstance(z, np.ndarray) or not _takes(z, w) or w.ndim != 4 or (z is not x and before is None):
+        return None
+    fast = _fast(z)
+    _, low, work, y_shape = _plan(z.shape, w.shape, stride, padding, dilation, groups, fast, _few(z))
+    if not _suits_images(z.shape, y_shape, w.shape, stride, low, dilation, groups, fast, z is x):
+        return None
+    return channels_last(z), before, empty_channels_last(y_shape, z.dtype), low, threads_for(work, 0.1)
 
 
 @lru_cache(1024)

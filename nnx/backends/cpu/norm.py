@@ -156,10 +156,11 @@ class NormKernels(NormOps):
     ) -> LaterNorm | None:
         if not takes_images(x, weight, bias):
             return None
-        known = moments is not None and moments.of is x
+        if moments is not None and moments.of is not x:
+            moments = None
         x = channels_last(x)
         mean, var, rstd = empty_per_channel(x, 3)
-        if moments is not None and known:
+        if moments is not None:
             _norm.moments_of_sums(moments.sums, moments.height, x.size // len(mean), mean, var, rstd, eps)
         else:
             _norm.moments(nhwc(x), mean, var, threads_for(x.size, 2), rstd, eps)
