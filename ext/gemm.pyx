@@ -31,6 +31,10 @@ cdef enum:
     TILE_STEP = 12      # a multiple of the micro-kernel's 12 and 6 rows
     TILE_ROWS = 48      # a multiple of that
     TILE_COLUMNS = 128  # a multiple of every panel's width
+    SHALLOW = 256       # up to this many products per sum tiles are wider: their part of B still stays in a cache
+    ROWS_AT_ONCE = 256  # up to this many rows of A a task packs the columns of B that it multiplies
+    PART = 448          # rows of B that it packs at a time: with TILE_COLUMNS they fill a quarter of a second cache
+    TASKS = 8           # of them per thread, at least, where B has the columns
     FEW_ROWS = 4        # ext/simd/gemm_few.h: FEW
     DOTS = 64           # columns of a task there, where they are contiguous
     SUMS = 512          # and where rows are
@@ -296,16 +300,34 @@ cdef int _product(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bia
             column_bias, row_bias = row_bias, column_bias
         _blas_tiles[real](A, B, C, column_bias, row_bias, relu, num_threads)
         return 0
-    # Which operand is packed? Packing costs its size (twice that when it must be transposed), and the result is written
-    # row by row of the other one: forty times its size where those are its columns (6 to 256 rows: NOTES.md).
-    cdef double output = 40.0 * <double> C.rows * C.columns
-    cdef double pack_b = <double> B.rows * B.columns * (1 if B.cs == 1 else 2) + (0 if C.cs == 1 else output)
-    cdef double pack_a = <double> A.rows * A.columns * (1 if A.rs == 1 else 2) + (0 if C.rs == 1 else output)
-    if pack_a < pack_b:
+    cdef Py_ssize_t panel = _panel[real](<real *> C.data)
+    if _cost_of_packing(_transposed(B), _transposed(A), _transposed(C), panel) < _cost_of_packing(A, B, C, panel):
         A, B = _transposed(B), _transposed(A)
         C = _transposed(C)
         column_bias, row_bias = row_bias, column_bias
+    cdef bint enough = num_threads == 1 or (C.columns + panel - 1) // panel >= 2 * num_threads
+    if enough and A.cs == 1 and 0 < A.columns and C.rows <= ROWS_AT_ONCE and (C.cs == 1 or A.columns <= PART):
+        return _kernel_columns[real](A, B, C, column_bias, row_bias, relu, num_threads)
     return _kernel_tiles[real](A, B, C, column_bias, row_bias, relu, num_threads)
+
+
+cdef inline Py_ssize_t _panel(real *data) noexcept nogil:
+    """The number of columns of this type that are packed side by side."""
+    cdef const nnx_gemm *kernels = <const nnx_gemm *> table().gemm
+    return kernels.gemm_panel_f32() if real is float else kernels.gemm_panel_f64()
+
+
+cdef double _cost_of_packing(Matrix A, Matrix B, Matrix C, Py_ssize_t panel) noexcept nogil:
+    """What it costs to pack B rather than A, in units of a number that is copied (figures: NOTES.md)."""
+    cdef double a = <double> A.rows * A.columns, b = <double> B.rows * B.columns, c = <double> C.rows * C.columns
+    cdef double cost = b if B.cs == 1 else 2 * b
+    if A.cs != 1:
+        cost += a      # read by columns, A is copied too
+    if C.cs != 1:
+        cost += 16 * c  # and the result transposed
+    if B.columns % (panel // 2):
+        cost += 2 * a  # a last vector that is not full is computed all the same
+    return cost
 
 
 cdef inline void _positive_part(real *y, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
@@ -362,11 +384,13 @@ cdef int _kernel_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *ro
     cdef Shares shares
     cdef int thread
     cdef const nnx_gemm *kernels = <const nnx_gemm *> table().gemm
-    cdef Py_ssize_t panel = kernels.gemm_panel_f32() if real is float else kernels.gemm_panel_f64()
+    cdef Py_ssize_t panel = _panel[real](<real *> C.data)
     cdef Py_ssize_t panels = (B.columns + panel - 1) // panel, K = A.columns
     cdef Py_ssize_t tm = TILE_ROWS, tn = TILE_COLUMNS
     if <double> C.rows * C.columns > 262144:
         tm, tn = 2 * tm, 2 * tn
+    if K <= SHALLOW:
+        tn = 2 * tn
     cdef Py_ssize_t across = (C.columns + tn - 1) // tn, down = (C.rows + tm - 1) // tm, tiles
     while across * down < FEW_TILES and tm > TILE_STEP:
         tm = tm // 2
@@ -409,6 +433,53 @@ cdef int _kernel_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *ro
                         relu)
                 t = next_of(&shares, thread)
     give_workspace(packed)
+    return 0
+
+
+cdef int _kernel_columns(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_bias, bint relu,
+                         int num_threads) except -1:
+    """For a C of few rows: every task packs the columns of B that it alone reads, a part at a time.
+
+    So they come from memory once and never go back there.
+    """
+    cdef Shares shares
+    cdef const nnx_gemm *kernels = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t panel = _panel[real](<real *> C.data)
+    cdef Py_ssize_t K = A.columns, parts = (K + PART - 1) // PART, part = (K + parts - 1) // parts
+    cdef Py_ssize_t tn = TILE_COLUMNS, t, n, k, rows, columns
+    cdef int thread
+    cdef real *packed
+    cdef bint last
+    part = (part + 15) // 16 * 16
+    while tn > panel and (C.columns + tn - 1) // tn < TASKS * num_threads:
+        tn = tn // 2
+    cdef real *scratch = <real *> take_workspace(num_threads * part * tn * sizeof(real))
+    share_out(&shares, (C.columns + tn - 1) // tn, num_threads)
+    for thread in prange(num_threads, nogil=True, num_threads=num_threads, schedule="static", chunksize=1):
+        packed = scratch + thread * part * tn
+        t = next_of(&shares, thread)
+        while t >= 0:
+            n = t * tn
+            columns = min(tn, C.columns - n)
+            k = 0
+            while k < K:
+                rows = min(part, K - k)
+                last = k + rows == K
+                if real is float:
+                    kernels.pack_f32(rows, columns, <float *> B.data + k * B.rs + n * B.cs, B.rs, B.cs, packed)
+                    kernels.gemm_f32(
+                        C.rows, columns, rows, <float *> A.data + k * A.cs, A.rs, A.cs, packed, rows,
+                        <float *> C.data + n * C.cs, C.rs, C.cs, k > 0,
+                        column_bias + n if column_bias != NULL else NULL, row_bias, relu and last)
+                else:
+                    kernels.pack_f64(rows, columns, <double *> B.data + k * B.rs + n * B.cs, B.rs, B.cs, packed)
+                    kernels.gemm_f64(
+                        C.rows, columns, rows, <double *> A.data + k * A.cs, A.rs, A.cs, packed, rows,
+                        <double *> C.data + n * C.cs, C.rs, C.cs, k > 0,
+                        column_bias + n if column_bias != NULL else NULL, row_bias, relu and last)
+                k = k + part
+            t = next_of(&shares, thread)
+    give_workspace(scratch)
     return 0
 
 

@@ -12,6 +12,7 @@
 #else
 #define ROWS 6 /* 12 sums in 16 registers */
 #endif
+#define SIDE_BY_SIDE 4 /* panels that are packed at once where B's rows are contiguous */
 #define DEPTH 464 /* rows of B per pass, at most: one panel and the rows of A beside it stay in the first-level cache's reach */
 
 static ptrdiff_t NAME(gemm_panel)(void)
@@ -119,8 +120,8 @@ INLINE void NAME(transpose_stage)(NAME(vec) *v, const int s)
         }
 }
 
-/* to[k * step + j] = from[k + j * ld] for a square of VLEN x VLEN */
-static void NAME(transpose_square)(const REAL *from, ptrdiff_t ld, REAL *to, ptrdiff_t step)
+/* to[k * step + j] = from[k + j * ld] for VLEN values of k and the first `lanes` of VLEN values of j, which are all read */
+INLINE void NAME(transpose_lanes)(const REAL *from, ptrdiff_t ld, REAL *to, ptrdiff_t step, const int lanes)
 {
     NAME(vec) v[VLEN];
     UNROLL(16)
@@ -138,7 +139,15 @@ static void NAME(transpose_square)(const REAL *from, ptrdiff_t ld, REAL *to, ptr
 #endif
     UNROLL(16)
     for (int k = 0; k < VLEN; k++)
-        STORE(to + k * step, v[k]);
+        if (lanes == VLEN)
+            STORE(to + k * step, v[k]);
+        else
+            NAME(store_part)(to + k * step, v[k], lanes);
+}
+
+static void NAME(transpose_square)(const REAL *from, ptrdiff_t ld, REAL *to, ptrdiff_t step)
+{
+    NAME(transpose_lanes)(from, ld, to, step, VLEN);
 }
 #endif
 
@@ -148,6 +157,15 @@ static void NAME(pack)(ptrdiff_t K, ptrdiff_t N, const REAL *B, ptrdiff_t rsb, p
     for (ptrdiff_t n = 0; n < N; n += PANEL) {
         ptrdiff_t width = N - n < PANEL ? N - n : PANEL, k = 0;
         const REAL *b = B + n * csb;
+        if (csb == 1 && N - n >= SIDE_BY_SIDE * PANEL) {
+            /* long runs of each row, which memory gives faster than short ones of one panel after another */
+            for (; k < K; k++)
+                for (int p = 0; p < SIDE_BY_SIDE; p++)
+                    memcpy(packed + (p * K + k) * PANEL, b + k * rsb + p * PANEL, PANEL * sizeof(REAL));
+            packed += SIDE_BY_SIDE * K * PANEL;
+            n += (SIDE_BY_SIDE - 1) * PANEL;
+            continue;
+        }
         if (width == PANEL && csb == 1)
             for (; k < K; k++)
                 memcpy(packed + k * PANEL, b + k * rsb, PANEL * sizeof(REAL));
@@ -165,12 +183,25 @@ static void NAME(pack)(ptrdiff_t K, ptrdiff_t N, const REAL *B, ptrdiff_t rsb, p
     }
 }
 
-/* C[M x N] = A[M x K] B[K x N] + (accumulate: C; else column_bias[n] or row_bias[m] or 0), or with `relu` its positive part.
- * A's element (m, k) is A[m * rsa + k * csa], where rsa or csa is 1; C's is C[m * rsc + n * csc].
- * packed: B as pack() writes it, of which this tile starts at column 0 and whose panels are `panel_rows` rows apart. */
-static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptrdiff_t rsa, ptrdiff_t csa,
-                       const REAL *packed, ptrdiff_t panel_rows, REAL *C, ptrdiff_t rsc, ptrdiff_t csc, int accumulate,
-                       const REAL *column_bias, const REAL *row_bias, int relu)
+/* The first `width` numbers of a row of C, neither VLEN nor PANEL of them, into a tile and back. A loop costs more than that. */
+INLINE void NAME(tile_from_row)(const REAL *c, REAL *tile, int width)
+{
+    if (width > VLEN)
+        STORE(tile, LOAD(c));
+    STORE(tile + (width > VLEN) * VLEN, NAME(load_part)(c + (width > VLEN) * VLEN, width % VLEN));
+}
+
+INLINE void NAME(row_from_tile)(const REAL *tile, REAL *c, int width)
+{
+    if (width > VLEN)
+        STORE(c, LOAD(tile));
+    NAME(store_part)(c + (width > VLEN) * VLEN, LOAD(tile + (width > VLEN) * VLEN), width % VLEN);
+}
+
+/* gemm() for a C of contiguous rows, `ldc` apart */
+static void NAME(gemm_along)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptrdiff_t rsa, ptrdiff_t csa,
+                             const REAL *packed, ptrdiff_t panel_rows, REAL *C, ptrdiff_t ldc, int accumulate,
+                             const REAL *column_bias, const REAL *row_bias, int relu)
 {
     REAL tile[ROWS * PANEL], strip[ROWS * DEPTH];
     const ptrdiff_t passes = K > 0 ? (K + DEPTH - 1) / DEPTH : 1, part = (K + passes - 1) / passes;
@@ -201,21 +232,20 @@ static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptr
             for (ptrdiff_t n = 0; n < N; n += PANEL) {
                 int width = (int)(N - n < PANEL ? N - n : PANEL);
                 const REAL *panel = packed + n * panel_rows + k * PANEL, *init;
-                REAL *c = C + m * rsc + n * csc, *out = c;
+                REAL *c = C + m * ldc + n, *out = c;
                 REAL bias[PANEL] = {0};
-                ptrdiff_t ldi = 0, ldo = rsc;
-                const int direct = (width == PANEL || width == VLEN) && csc == 1;
+                ptrdiff_t ldi = 0, ldo = ldc;
+                const int direct = width == PANEL || width == VLEN;
                 if (!direct) {
                     out = tile;
                     ldo = PANEL;
                 }
                 if (from_c && direct) {
                     init = c;
-                    ldi = rsc;
+                    ldi = ldc;
                 } else if (from_c) {
                     for (int i = 0; i < rows; i++)
-                        for (int j = 0; j < PANEL; j++)
-                            tile[i * PANEL + j] = j < width ? c[i * rsc + j * csc] : 0;
+                        NAME(tile_from_row)(c + i * ldc, tile + i * PANEL, width);
                     init = tile;
                     ldi = PANEL;
                 } else if (row_bias) {
@@ -235,18 +265,64 @@ static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptr
                                                    : by_columns ? NAME(micro_narrow_by_columns)
                                                                 : NAME(micro_narrow_by_rows);
                 micro(rows, depth, a, lda, panel, init, ldi, relu && k + depth == K, out, ldo);
-                if (!direct && rsc == 1)
-                    for (int j = 0; j < width; j++)
-                        for (int i = 0; i < rows; i++)
-                            c[i + j * csc] = tile[i * PANEL + j];
-                else if (!direct)
+                if (!direct)
                     for (int i = 0; i < rows; i++)
-                        for (int j = 0; j < width; j++)
-                            c[i * rsc + j * csc] = tile[i * PANEL + j];
+                        NAME(row_from_tile)(tile + i * PANEL, c + i * ldc, width);
             }
         }
         k += depth;
     } while (k < K);
+}
+
+#define ACROSS 128 /* columns whose sums wait to be written the other way round: 8 KB of them stay in the first cache */
+#define PADDED ((ROWS + VLEN - 1) / VLEN * VLEN)
+
+/* c[i + j * ldc] = sums[i * ACROSS + j] */
+static void NAME(write_across)(ptrdiff_t rows, ptrdiff_t columns, const REAL *sums, REAL *c, ptrdiff_t ldc)
+{
+    ptrdiff_t j = 0;
+#if NNX_SHUFFLES
+    if (rows == ROWS)
+        for (; j + VLEN <= columns; j += VLEN) {
+            UNROLL(3)
+            for (int i = 0; i + VLEN <= ROWS; i += VLEN)
+                NAME(transpose_square)(sums + i * ACROSS + j, ACROSS, c + i + j * ldc, ldc);
+#if ROWS % VLEN
+            NAME(transpose_lanes)(sums + ROWS / VLEN * VLEN * ACROSS + j, ACROSS, c + ROWS / VLEN * VLEN + j * ldc, ldc,
+                                  ROWS % VLEN);
+#endif
+        }
+#endif
+    for (; j < columns; j++)
+        for (ptrdiff_t i = 0; i < rows; i++)
+            c[i + j * ldc] = sums[i * ACROSS + j];
+}
+
+/* C[M x N] = A[M x K] B[K x N] + (accumulate: C; else column_bias[n] or row_bias[m] or 0), or with `relu` its positive part.
+ * A's element (m, k) is A[m * rsa + k * csa], where rsa or csa is 1; C's is C[m * rsc + n * csc], likewise.
+ * packed: B as pack() writes it, of which this tile starts at column 0 and whose panels are `panel_rows` rows apart. */
+static void NAME(gemm)(ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, const REAL *A, ptrdiff_t rsa, ptrdiff_t csa,
+                       const REAL *packed, ptrdiff_t panel_rows, REAL *C, ptrdiff_t rsc, ptrdiff_t csc, int accumulate,
+                       const REAL *column_bias, const REAL *row_bias, int relu)
+{
+    if (csc == 1) {
+        NAME(gemm_along)(M, N, K, A, rsa, csa, packed, panel_rows, C, rsc, accumulate, column_bias, row_bias, relu);
+        return;
+    }
+    REAL sums[PADDED * ACROSS];
+    memset(sums + ROWS * ACROSS, 0, (PADDED - ROWS) * ACROSS * sizeof(REAL));
+    for (ptrdiff_t n = 0; n < N; n += ACROSS)
+        for (ptrdiff_t m = 0; m < M; m += ROWS) {
+            const ptrdiff_t rows = M - m < ROWS ? M - m : ROWS, columns = N - n < ACROSS ? N - n : ACROSS;
+            REAL *c = C + m * rsc + n * csc;
+            if (accumulate)
+                for (ptrdiff_t i = 0; i < rows; i++)
+                    for (ptrdiff_t j = 0; j < columns; j++)
+                        sums[i * ACROSS + j] = c[i * rsc + j * csc];
+            NAME(gemm_along)(rows, columns, K, A + m * rsa, rsa, csa, packed + n * panel_rows, panel_rows, sums, ACROSS,
+                             accumulate, column_bias ? column_bias + n : NULL, row_bias ? row_bias + m : NULL, relu);
+            NAME(write_across)(rows, columns, sums, c, csc);
+        }
 }
 
 /* y[i] = max(y[i], 0), NaN stays */
@@ -311,6 +387,9 @@ static void NAME(column_sums)(ptrdiff_t rows, ptrdiff_t columns, const REAL *RES
 #undef PANEL
 #undef ROWS
 #undef DEPTH
+#undef SIDE_BY_SIDE
+#undef ACROSS
+#undef PADDED
 #undef MICRO_CASE
 #undef MICRO_ARGUMENTS
 #undef MICRO_VARIANT

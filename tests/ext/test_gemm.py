@@ -25,6 +25,9 @@ SHAPES = [
     (13, 1000, 33),
     (97, 131, 1000),  # several passes over the inner dimension
     (700, 600, 100),  # large tiles
+    (100, 300, 700),  # columns that are packed by the tasks that multiply them, in several parts
+    (32, 500, 600),  # a result that is written across its rows
+    (45, 340, 900),
 ]
 
 
@@ -130,7 +133,9 @@ def test_nothing_beside_the_result_is_written(level, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(300, 200, 500), (1, 900, 900), (3, 900, 90), (129, 65, 2000)], ids=_ids)
+@pytest.mark.parametrize(
+    "shape", [(300, 200, 500), (1, 900, 900), (3, 900, 90), (129, 65, 2000), (100, 300, 700)], ids=_ids
+)
 def test_the_number_of_threads_does_not_change_the_bits(level, rng, shape, dtype):
     m, n, k = shape
     a, b = matrix(rng, m, k, 0, dtype), matrix(rng, k, n, 1, dtype)
