@@ -1,9 +1,10 @@
 """Convolution in one, two and three dimensions by columns: forward and data gradient (weights: conv_weight.pyx).
 
 Images are channels-last in memory. Each operation cuts the rows of its column matrix (one row per pixel) into tiles,
-gathers a tile into scratch memory that stays in the second-level cache, and multiplies it by the packed weights: the
-column matrix of the whole batch is never built. A tile's size depends on the shapes alone and every sum has a fixed
-order, so that the bits do not depend on the number of threads.
+gathers a tile into scratch memory that stays in the second-level cache, and multiplies it by the packed weights
+(conv_filters.pyx): the column matrix of a whole batch is never built, but of few pixels, where filters are many. A
+tile's size depends on the shapes alone and every sum has a fixed order, so that the bits do not depend on the number
+of threads.
 
 Dimension letters: N images, C channels in, F filters (channels out), G groups; P pixels of a tile, T taps of a filter.
 """
@@ -13,6 +14,7 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy
 
 from nnx._ext.common cimport _shape, _strides, check_threads, check_writeable, real, real_type
+from nnx._ext.conv_filters cimport Filters, filters_of, pack_filters, tap_of
 from nnx._ext.gemm cimport nnx_gemm
 from nnx._ext.memory cimport give_workspace, take_workspace
 from nnx._ext.share cimport Shares, next_of, share_out
@@ -25,6 +27,10 @@ cdef enum:
     TILE_PIXELS = 384          # at most
     TILES = 16                 # at least, where there are pixels enough, so that threads share the work evenly
     ROW_STEP = 12              # rows of the largest micro-kernel
+    FEW_ROWS = 256             # pixels, at most, where each task packs
+    FEW_COLUMNS = 128          # filters, at most: fewer where that gives each thread fewer than
+    TASKS = 4                  # of them. But only for
+    MANY_WEIGHTS = 262144      # numbers, at least: they do not stay in the second-level cache
 
 
 # -- arguments --------------------------------------------------------------------------------------
@@ -180,27 +186,6 @@ cdef Py_ssize_t tile_rows(Py_ssize_t rows, Py_ssize_t row_bytes) noexcept nogil:
     return max((fit + ROW_STEP - 1) // ROW_STEP * ROW_STEP, ROW_STEP)
 
 
-# -- packed weights ---------------------------------------------------------------------------------
-
-cdef void _pack_weights(const real *w, Py_ssize_t T, const Py_ssize_t *tap, Py_ssize_t I, Py_ssize_t si, Py_ssize_t J,
-                        Py_ssize_t sj, Py_ssize_t panel, real *packed, int num_threads) noexcept nogil:
-    """packed[panel][(t, i)][j] = w[tap[t] + i si + j sj]: rows are taps and channels as in a gathered tile."""
-    cdef Py_ssize_t panels = (J + panel - 1) // panel, p, t, i, j, width
-    cdef real *to
-    cdef const real *source
-    for p in prange(panels, num_threads=num_threads, schedule="static"):
-        to = packed + p * panel * T * I
-        width = min(panel, J - p * panel)
-        for t in range(T):
-            for i in range(I):
-                source = w + tap[t] + i * si + p * panel * sj
-                for j in range(width):
-                    to[j] = source[j * sj]
-                for j in range(width, panel):
-                    to[j] = 0
-                to = to + panel
-
-
 cdef inline Py_ssize_t _position(const nnx_view *v, const Py_ssize_t *scatter, Py_ssize_t row) noexcept nogil:
     """Where row number `row` of a view goes, by the strides {image, d, h, w}."""
     cdef Py_ssize_t rest = row // v.count[2]
@@ -212,13 +197,91 @@ cdef inline Py_ssize_t _position(const nnx_view *v, const Py_ssize_t *scatter, P
 
 # -- a product of a gathered matrix and packed weights ----------------------------------------------
 
-cdef int _columns_times(const nnx_view *v, Py_ssize_t images, const real *x, const real *packed, Py_ssize_t columns,
-                        const real *bias, bint relu, real *y, Py_ssize_t row_stride, const Py_ssize_t *scatter,
+cdef int _columns_times(const nnx_view *v, Py_ssize_t images, const real *x, const Filters *filters, const real *bias,
+                        bint relu, real *y, Py_ssize_t row_stride, const Py_ssize_t *scatter,
                         int num_threads) except -1:
-    """y[row] = columns[row] . weights + bias, or with `relu` its positive part, for all rows of the view.
+    """y[row] = columns[row] . filters + bias, or with `relu` its positive part, for all rows of the view.
 
     scatter: NULL where row r is y + r * row_stride; else {image, d, h, w}, the strides of the positions of y.
     """
+    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
+    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
+    cdef Py_ssize_t panels = (filters.outer + panel - 1) // panel, K = filters.taps * filters.inner, p
+    if view_rows(v, images) <= FEW_ROWS and K * filters.outer >= MANY_WEIGHTS and panels >= num_threads:
+        return _few_columns_times[real](v, images, x, filters, bias, relu, y, row_stride, scatter, num_threads)
+    cdef real *packed = <real *> take_workspace(max(panels * panel * K, 1) * sizeof(real))
+    try:
+        for p in prange(panels, nogil=True, num_threads=num_threads, schedule="static"):
+            pack_filters[real](filters, p * panel, min(panel, filters.outer - p * panel), panel,
+                               packed + p * panel * K)
+        _columns_times_packed[real](v, images, x, packed, filters.outer, bias, relu, y, row_stride, scatter,
+                                    num_threads)
+    finally:
+        give_workspace(packed)
+    return 0
+
+
+cdef int _few_columns_times(const nnx_view *v, Py_ssize_t images, const real *x, const Filters *filters,
+                            const real *bias, bint relu, real *y, Py_ssize_t row_stride, const Py_ssize_t *scatter,
+                            int num_threads) except -1:
+    """The same for few rows and filters that do not stay in a cache: each task packs those that it multiplies.
+
+    So they are read once and never written to memory; the whole column matrix is gathered before.
+    """
+    cdef Shares shares
+    cdef int thread
+    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
+    cdef const nnx_conv *conv = <const nnx_conv *> table().conv
+    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
+    cdef Py_ssize_t rows = view_rows(v, images), K = filters.taps * filters.inner, part = FEW_COLUMNS
+    cdef Py_ssize_t t, n, r, columns
+    while part > panel and (filters.outer + part - 1) // part < TASKS * num_threads:
+        part = part // 2
+    cdef Py_ssize_t scratch = part * K + (rows * part if scatter != NULL else 0)
+    cdef real *matrix = NULL
+    cdef real *buffer = NULL
+    cdef real *mine
+    cdef real *out
+    try:
+        matrix = <real *> take_workspace(max(rows * K, 1) * sizeof(real))
+        buffer = <real *> take_workspace(num_threads * scratch * sizeof(real))
+        with nogil:
+            for t in prange((rows + ROW_STEP - 1) // ROW_STEP, num_threads=num_threads, schedule="static"):
+                n = t * ROW_STEP
+                if real is float:
+                    conv.gather_f32(v, x, n, min(ROW_STEP, rows - n), matrix + n * K)
+                else:
+                    conv.gather_f64(v, x, n, min(ROW_STEP, rows - n), matrix + n * K)
+            share_out(&shares, (filters.outer + part - 1) // part, num_threads)
+            for thread in prange(num_threads, num_threads=num_threads, schedule="static", chunksize=1):
+                mine = buffer + thread * scratch
+                t = next_of(&shares, thread)
+                while t >= 0:
+                    n = t * part
+                    columns = min(part, filters.outer - n)
+                    pack_filters[real](filters, n, columns, panel, mine)
+                    out = y + n if scatter == NULL else mine + part * K
+                    if real is float:
+                        gemm.gemm_f32(rows, columns, K, matrix, K, 1, mine, K, out,
+                                      row_stride if scatter == NULL else part, 1, 0,
+                                      bias + n if bias != NULL else NULL, NULL, relu)
+                    else:
+                        gemm.gemm_f64(rows, columns, K, matrix, K, 1, mine, K, out,
+                                      row_stride if scatter == NULL else part, 1, 0,
+                                      bias + n if bias != NULL else NULL, NULL, relu)
+                    if scatter != NULL:
+                        for r in range(rows):
+                            memcpy(y + n + _position(v, scatter, r), out + r * part, columns * sizeof(real))
+                    t = next_of(&shares, thread)
+    finally:
+        give_workspace(buffer)
+        give_workspace(matrix)
+    return 0
+
+
+cdef int _columns_times_packed(const nnx_view *v, Py_ssize_t images, const real *x, const real *packed,
+                               Py_ssize_t columns, const real *bias, bint relu, real *y, Py_ssize_t row_stride,
+                               const Py_ssize_t *scatter, int num_threads) except -1:
     cdef Shares shares
     cdef int thread
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
@@ -339,21 +402,18 @@ def forward(cnp.ndarray x, cnp.ndarray w, object bias, cnp.ndarray y, tuple stri
 cdef int _forward(Image X, Image W, Image Y, Geometry g, const real *bias, Py_ssize_t groups, bint relu,
                   int num_threads) except -1:
     cdef nnx_view v
-    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
-    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
+    cdef Filters filters
     cdef Py_ssize_t T = W.size[0] * W.size[1] * W.size[2], C = W.channels, F = W.images // groups, group, t
     cdef bint depthwise = C == 1 and F == 1 and groups > 1 and X.channel == 1
-    cdef Py_ssize_t packed_size = T * groups if depthwise else (F + panel - 1) // panel * panel * T * C
     cdef Py_ssize_t *offsets = <Py_ssize_t *> take_workspace(3 * MAX_TAPS * sizeof(Py_ssize_t))
     cdef Py_ssize_t *tap = NULL
     cdef real *packed = NULL
     try:
         tap = <Py_ssize_t *> take_workspace(max(T, 1) * sizeof(Py_ssize_t))
-        packed = <real *> take_workspace(max(packed_size, 1) * sizeof(real))
+        packed = <real *> take_workspace(max(T * groups if depthwise else 1, 1) * sizeof(real))
         input_view(&v, &X, &W, &Y, &g, offsets)
         for t in range(T):
-            tap[t] = (t // W.size[2] // W.size[1] * W.stride[0] + t // W.size[2] % W.size[1] * W.stride[1]
-                      + t % W.size[2] * W.stride[2])
+            tap[t] = tap_of(&W, t)
         if depthwise:
             v.channels = groups
             for t in range(T):
@@ -362,10 +422,8 @@ cdef int _forward(Image X, Image W, Image Y, Geometry g, const real *bias, Py_ss
             return _depthwise[real](&v, Y.images, <real *> X.data, packed, bias, relu, <real *> Y.data, NULL,
                                     num_threads)
         for group in range(groups):
-            with nogil:
-                _pack_weights[real](<real *> W.data + group * F * W.image, T, tap, C, W.channel, F, W.image, panel,
-                                    packed, num_threads)
-            _columns_times[real](&v, Y.images, <real *> X.data + group * C * X.channel, packed, F,
+            filters = filters_of(<real *> W.data + group * F * W.image, &W, T, tap, C, W.channel, F, W.image)
+            _columns_times[real](&v, Y.images, <real *> X.data + group * C * X.channel, &filters,
                                  bias + group * F if bias != NULL else NULL, relu, <real *> Y.data + group * F,
                                  Y.channels, NULL, num_threads)
     finally:
@@ -408,11 +466,9 @@ cdef int _data_grad(Image X, Image W, Image Y, Geometry g, const real *bias, Py_
     """Input positions are taken by their remainder modulo the stride: those of one remainder meet the same taps, and
     read gy like a convolution with step 1. So every number of gx is written once, by one thread."""
     cdef nnx_view v
-    cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
-    cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
+    cdef Filters filters
     cdef Py_ssize_t T = W.size[0] * W.size[1] * W.size[2], C = W.channels, F = W.images // groups, group, t, k
     cdef bint depthwise = C == 1 and F == 1 and groups > 1 and Y.channel == 1
-    cdef Py_ssize_t packed_size = T * groups if depthwise else (C + panel - 1) // panel * panel * T * F
     cdef Py_ssize_t remainders[3]
     cdef Py_ssize_t first[3]
     cdef Py_ssize_t scatter[4]
@@ -427,7 +483,7 @@ cdef int _data_grad(Image X, Image W, Image Y, Geometry g, const real *bias, Py_
     cdef real *out
     try:
         tap = <Py_ssize_t *> take_workspace(max(T, 1) * sizeof(Py_ssize_t))
-        packed = <real *> take_workspace(max(packed_size, 1) * sizeof(real))
+        packed = <real *> take_workspace(max(T * groups if depthwise else 1, 1) * sizeof(real))
         for axis in range(3):
             remainders[axis] = min(g.stride[axis], X.size[axis])
         for phase in range(remainders[0] * remainders[1] * remainders[2]):
@@ -467,10 +523,9 @@ cdef int _data_grad(Image X, Image W, Image Y, Geometry g, const real *bias, Py_
                                  num_threads)
                 continue
             for group in range(groups):
-                with nogil:
-                    _pack_weights[real](<real *> W.data + group * F * W.image, _taps(&v), tap, F, W.image, C,
-                                        W.channel, panel, packed, num_threads)
-                _columns_times[real](&v, X.images, <real *> Y.data + group * F * Y.channel, packed, C,
+                filters = filters_of(<real *> W.data + group * F * W.image, &W, _taps(&v), tap, F, W.image, C,
+                                     W.channel)
+                _columns_times[real](&v, X.images, <real *> Y.data + group * F * Y.channel, &filters,
                                      bias + group * C if bias != NULL else NULL, False, out + group * C, X.channels,
                                      NULL if dense else scatter, num_threads)
     finally:

@@ -4,6 +4,7 @@
  * with zeros, so that the inner loop reads whole vectors. A is read in place, one number at a time, in either order.
  * The micro-kernel keeps ROWS x PANEL sums in registers. Which product runs here and which in BLAS: benchmarks/NOTES.md.
  */
+#include "prefetch.h"
 #include "vector.h"
 
 #define PANEL (2 * VLEN)
@@ -13,6 +14,7 @@
 #define ROWS 6 /* 12 sums in 16 registers */
 #endif
 #define SIDE_BY_SIDE 4 /* panels that are packed at once where B's rows are contiguous */
+#define AHEAD 8 /* rows that are asked for before they are packed */
 #define DEPTH 464 /* rows of B per pass, at most: one panel and the rows of A beside it stay in the first-level cache's reach */
 
 static ptrdiff_t NAME(gemm_panel)(void)
@@ -120,13 +122,8 @@ INLINE void NAME(transpose_stage)(NAME(vec) *v, const int s)
         }
 }
 
-/* to[k * step + j] = from[k + j * ld] for VLEN values of k and the first `lanes` of VLEN values of j, which are all read */
-INLINE void NAME(transpose_lanes)(const REAL *from, ptrdiff_t ld, REAL *to, ptrdiff_t step, const int lanes)
+INLINE void NAME(transpose_vectors)(NAME(vec) *v)
 {
-    NAME(vec) v[VLEN];
-    UNROLL(16)
-    for (int j = 0; j < VLEN; j++)
-        v[j] = LOAD(from + j * ld);
     NAME(transpose_stage)(v, 1);
 #if VLEN >= 4
     NAME(transpose_stage)(v, 2);
@@ -137,6 +134,16 @@ INLINE void NAME(transpose_lanes)(const REAL *from, ptrdiff_t ld, REAL *to, ptrd
 #if VLEN >= 16
     NAME(transpose_stage)(v, 8);
 #endif
+}
+
+/* to[k * step + j] = from[k + j * ld] for VLEN values of k and the first `lanes` of VLEN values of j, which are all read */
+INLINE void NAME(transpose_lanes)(const REAL *from, ptrdiff_t ld, REAL *to, ptrdiff_t step, const int lanes)
+{
+    NAME(vec) v[VLEN];
+    UNROLL(16)
+    for (int j = 0; j < VLEN; j++)
+        v[j] = LOAD(from + j * ld);
+    NAME(transpose_vectors)(v);
     UNROLL(16)
     for (int k = 0; k < VLEN; k++)
         if (lanes == VLEN)
@@ -149,6 +156,20 @@ static void NAME(transpose_square)(const REAL *from, ptrdiff_t ld, REAL *to, ptr
 {
     NAME(transpose_lanes)(from, ld, to, step, VLEN);
 }
+
+/* the same for the first `rows` < VLEN values of k: no others are read or written */
+static void NAME(transpose_rows)(ptrdiff_t rows, const REAL *from, ptrdiff_t ld, REAL *to, ptrdiff_t step)
+{
+    NAME(vec) v[VLEN];
+    UNROLL(16)
+    for (int j = 0; j < VLEN; j++)
+        v[j] = NAME(load_part)(from + j * ld, rows);
+    NAME(transpose_vectors)(v);
+    UNROLL(16)
+    for (int k = 0; k < VLEN; k++)
+        if (k < rows)
+            STORE(to + k * step, v[k]);
+}
 #endif
 
 /* packed[panel][k][PANEL] = B[k, panel * PANEL + j], zero beyond column N. B's element (k, j) is B[k * rsb + j * csb]. */
@@ -157,18 +178,18 @@ static void NAME(pack)(ptrdiff_t K, ptrdiff_t N, const REAL *B, ptrdiff_t rsb, p
     for (ptrdiff_t n = 0; n < N; n += PANEL) {
         ptrdiff_t width = N - n < PANEL ? N - n : PANEL, k = 0;
         const REAL *b = B + n * csb;
-        if (csb == 1 && N - n >= SIDE_BY_SIDE * PANEL) {
+        if (csb == 1 && width == PANEL) {
             /* long runs of each row, which memory gives faster than short ones of one panel after another */
-            for (; k < K; k++)
-                for (int p = 0; p < SIDE_BY_SIDE; p++)
+            const ptrdiff_t side = N - n < SIDE_BY_SIDE * PANEL ? (N - n) / PANEL : SIDE_BY_SIDE;
+            for (; k < K; k++) {
+                if (k + AHEAD < K)
+                    nnx_prefetch(b + (k + AHEAD) * rsb, side * PANEL * sizeof(REAL));
+                for (ptrdiff_t p = 0; p < side; p++)
                     memcpy(packed + (p * K + k) * PANEL, b + k * rsb + p * PANEL, PANEL * sizeof(REAL));
-            packed += SIDE_BY_SIDE * K * PANEL;
-            n += (SIDE_BY_SIDE - 1) * PANEL;
-            continue;
+            }
+            packed += (side - 1) * K * PANEL;
+            n += (side - 1) * PANEL;
         }
-        if (width == PANEL && csb == 1)
-            for (; k < K; k++)
-                memcpy(packed + k * PANEL, b + k * rsb, PANEL * sizeof(REAL));
 #if NNX_SHUFFLES
         else if (width == PANEL && rsb == 1)
             for (; k + VLEN <= K; k += VLEN) {
@@ -339,7 +360,7 @@ static void NAME(positive_part)(REAL *y, ptrdiff_t n)
 static void NAME(transpose)(ptrdiff_t rows, ptrdiff_t columns, const REAL *from, ptrdiff_t ld, REAL *RESTRICT to,
                             ptrdiff_t ldt)
 {
-    ptrdiff_t k = 0;
+    ptrdiff_t k = 0, done = 0; /* columns of the last rows */
 #if NNX_SHUFFLES
     for (; k + VLEN <= rows; k += VLEN) {
         ptrdiff_t j = 0;
@@ -349,9 +370,12 @@ static void NAME(transpose)(ptrdiff_t rows, ptrdiff_t columns, const REAL *from,
             for (ptrdiff_t i = k; i < k + VLEN; i++)
                 to[i * ldt + j] = from[i + j * ld];
     }
+    if (2 * (rows - k) >= VLEN)
+        for (; done + VLEN <= columns; done += VLEN)
+            NAME(transpose_rows)(rows - k, from + k + done * ld, ld, to + k * ldt + done, ldt);
 #endif
     for (; k < rows; k++)
-        for (ptrdiff_t j = 0; j < columns; j++)
+        for (ptrdiff_t j = done; j < columns; j++)
             to[k * ldt + j] = from[k + j * ld];
 }
 
@@ -387,6 +411,7 @@ static void NAME(column_sums)(ptrdiff_t rows, ptrdiff_t columns, const REAL *RES
 #undef PANEL
 #undef ROWS
 #undef DEPTH
+#undef AHEAD
 #undef SIDE_BY_SIDE
 #undef ACROSS
 #undef PADDED

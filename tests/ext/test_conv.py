@@ -40,6 +40,11 @@ def geometry(rng, number, dims):
     return x, w, tuple(stride), tuple(padding), tuple(dilation), groups
 
 
+def backwards(a):
+    """The same numbers, the last axis from right to left in memory."""
+    return np.ascontiguousarray(a[..., ::-1])[..., ::-1]
+
+
 def check(actual, expected, dtype):
     largest = max(np.abs(expected).max(initial=0), 1e-30)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE[dtype] * largest)
@@ -50,7 +55,28 @@ def check(actual, expected, dtype):
 @pytest.mark.parametrize("number", range(12))
 def test_three_passes(level, dims, number, dtype):
     rng = np.random.default_rng([dims, number])
-    x_shape, w_shape, stride, padding, dilation, groups = geometry(rng, number, dims)
+    check_three_passes(rng, dtype, *geometry(rng, number, dims))
+
+
+# so many filters for so few pixels that each task packs its own
+MANY_FILTERS = [
+    ((1, 200, 5, 7), (153, 200, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    ((2, 130, 9, 8), (300, 130, 3, 3), (2, 2), ((1, 0), (0, 1)), (1, 1), 1),
+    ((1, 200, 6, 5), (620, 100, 3, 3), (1, 2), ((1, 1), (2, 2)), (2, 1), 2),
+    ((3, 300, 20), (200, 300, 5), (1,), ((4, 4),), (2,), 1),
+    ((1, 40, 3, 4, 3), (260, 40, 3, 3, 3), (1, 1, 2), ((1, 1),) * 3, (1, 1, 1), 1),
+    ((1, 12, 18, 18), (90, 12, 17, 17), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),  # many taps
+    ((1, 600, 7, 7), (500, 600, 1, 1), (2, 2), ((0, 0), (0, 0)), (1, 1), 1),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", MANY_FILTERS, ids=lambda case: "x".join(map(str, case[1])))
+def test_many_filters_for_few_pixels(level, rng, case, dtype):
+    check_three_passes(rng, dtype, *case)
+
+
+def check_three_passes(rng, dtype, x_shape, w_shape, stride, padding, dilation, groups):
     x = rng.standard_normal(x_shape).astype(dtype)
     w = rng.standard_normal(w_shape).astype(dtype)
     b = rng.standard_normal(w_shape[0]).astype(dtype)
@@ -61,7 +87,7 @@ def test_three_passes(level, dims, number, dtype):
     gy = rng.standard_normal(expected.shape).astype(dtype)
     gx_expected = BASE.conv_data_grad(gy, w, x_shape, *how)
     gw_expected = BASE.conv_weight_grad(gy, x, w_shape, *how)
-    for layout in (np.ascontiguousarray, last, holes):
+    for layout in (np.ascontiguousarray, last, holes, backwards):
         source, weights, g = layout(x), layout(w), layout(gy)
         y = empty_last(expected.shape, dtype)
         conv.forward(source, weights, b, y, *forward_how, False, 2)
@@ -88,11 +114,12 @@ def test_data_grad_with_bias_is_a_transposed_convolution(level, rng):
     check(with_bias, plain + bias[:, None, None], np.float32)
 
 
-@pytest.mark.parametrize("groups", [1, 2, 24])
-def test_the_number_of_threads_does_not_change_the_bits(level, rng, groups):
-    x = last(rng.standard_normal((3, 24, 17, 19)).astype(np.float32))
-    w = rng.standard_normal((48 if groups < 24 else 24, 24 // groups, 3, 3)).astype(np.float32)
-    gy = last(rng.standard_normal((3, len(w), 9, 10)).astype(np.float32))
+@pytest.mark.parametrize("channels, filters, groups", [(24, 48, 1), (24, 48, 2), (24, 24, 24), (250, 300, 1)])
+def test_the_number_of_threads_does_not_change_the_bits(level, rng, channels, filters, groups):
+    images, size = (3, (17, 19)) if channels < 250 else (1, (5, 9))
+    x = last(rng.standard_normal((images, channels, *size)).astype(np.float32))
+    w = rng.standard_normal((filters, channels // groups, 3, 3)).astype(np.float32)
+    gy = last(rng.standard_normal((images, filters, *((n + 1) // 2 for n in size))).astype(np.float32))
     results = set()
     for threads in (1, 2, 3, 4, 8):
         shape_how = ((2, 2), (1, 1), (1, 1), groups)

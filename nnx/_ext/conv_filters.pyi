@@ -1,0 +1,1 @@
+# Only C functions, for conv.pyx: conv_filters.pxd.
