@@ -389,6 +389,8 @@ cdef int _kernel_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *ro
     cdef Py_ssize_t tm = TILE_ROWS, tn = TILE_COLUMNS
     if <double> C.rows * C.columns > 262144:
         tm, tn = 2 * tm, 2 * tn
+    if <double> C.rows * C.columns > 2097152 and K > 1024:
+        tm = 2 * tm  # a tile's part of B does not stay in the second cache: fewer tiles read it
     if K <= SHALLOW:
         tn = 2 * tn
     cdef Py_ssize_t across = (C.columns + tn - 1) // tn, down = (C.rows + tm - 1) // tm, tiles
