@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnx._ext import gemm, simd
+from nnx._ext import blas, gemm, simd
 
 # M, N, K, and which operands are transposed
 PRODUCTS = [
@@ -58,7 +58,7 @@ def compare(m: int, n: int, k: int, transposed: str, dtype: str, threads: int) -
 
 
 def table(threads: int) -> str:
-    core = os.environ.get("OPENBLAS_CORETYPE", gemm.blas_info().get("corename", "unknown"))
+    core = os.environ.get("OPENBLAS_CORETYPE", blas.blas_info().get("corename", "unknown"))
     lines = [
         f"level {simd.level()}, BLAS core {core}, threads {threads}",
         "",
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--write", metavar="FILE", help="also write the table to this file")
     options = parser.parse_args()
-    gemm.bind_blas()
+    blas.bind_blas()
     text = table(options.threads)
     print("\n" + text)
     if options.write:

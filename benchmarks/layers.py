@@ -174,17 +174,21 @@ def compare(ours: Callable, theirs: list[Callable], what: str) -> tuple[float, f
     """Median seconds of nnx, and of PyTorch's better layout."""
     for other in theirs:
         agree(ours(), other(), what)
-    taken: list[list[float]] = [[] for _ in range(1 + len(theirs))]
-    functions = [ours, *theirs]
-    for _ in range(ROUNDS // 3):
+    mine, *others = medians([ours, *theirs], ROUNDS)
+    return mine, min(others)
+
+
+def medians(functions: list[Callable], rounds: int) -> list[float]:
+    """Median seconds of each of these, in turns of three rounds behind one that is not counted."""
+    taken: list[list[float]] = [[] for _ in functions]
+    for _ in range(rounds // 3):
         for function, seconds in zip(functions, taken, strict=True):
             function()
             for _ in range(3):
                 start = time.perf_counter()
                 function()
                 seconds.append(time.perf_counter() - start)
-    medians = [statistics.median(seconds) for seconds in taken]
-    return medians[0], min(medians[1:])
+    return [statistics.median(seconds) for seconds in taken]
 
 
 def table(chosen: str) -> str:

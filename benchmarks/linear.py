@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 
 import nnx
-from benchmarks.layers import ROUNDS, compare
+from benchmarks._case import PAUSE
+from benchmarks.layers import ROUNDS, agree, compare, medians
 from nnx.backends import backend_of
 
 PEAK = 1024
+PEAK_ROUNDS = 3 * ROUNDS
 # batch, inputs, outputs: the layers of the four networks, and larger ones
 LAYERS = [
     (128, 784, 512), (128, 512, 512), (128, 512, 10), (128, 400, 120), (128, 120, 84), (64, 4096, 256),
@@ -51,19 +53,6 @@ def passes(batch: int, inputs: int, outputs: int) -> dict[str, tuple[Callable, C
     }
 
 
-def seconds_beside(functions: list[Callable]) -> list[float]:
-    """Median seconds of each, in rounds of three that alternate."""
-    taken: list[list[float]] = [[] for _ in functions]
-    for _ in range(ROUNDS):
-        for function, seconds in zip(functions, taken, strict=True):
-            function()
-            for _ in range(3):
-                start = time.perf_counter()
-                function()
-                seconds.append(time.perf_counter() - start)
-    return [statistics.median(seconds) for seconds in taken]
-
-
 def table() -> str:
     import torch
 
@@ -75,12 +64,15 @@ def table() -> str:
     of_peak: dict[tuple, float] = {}
     peaks = []
     layers = {(shape, what): pair for shape in LAYERS for what, pair in passes(*shape).items()}
-    # first all that is nnx's alone: afterwards the threads of other libraries wait beside ours
+    for key, (ours, theirs) in layers.items():
+        agree(ours(), theirs(), f"{key}")
+    time.sleep(PAUSE)  # the threads of other libraries wait beside ours for a while
     for key, (ours, _) in layers.items():
-        layer, product = seconds_beside([ours, lambda: backend_of(a).matmul(a, a)])
+        layer, product = medians([ours, lambda: backend_of(a).matmul(a, a)], PEAK_ROUNDS)
         peaks.append(2e-9 * PEAK**3 / product)
         of_peak[key] = 2e-9 * float(np.prod(key[0])) / layer / peaks[-1]
-    blas = 2e-9 * PEAK**3 / seconds_beside([lambda: a @ a])[0]
+    blas = 2e-9 * PEAK**3 / medians([lambda: a @ a], PEAK_ROUNDS)[0]
+    time.sleep(PAUSE)
     lines = [
         f"{date.today()}; {platform.machine()}, nnx {nnx.__version__} at level {config()['level']}, "
         f"PyTorch {torch.__version__}, {threads} threads each. A product of {PEAK} x {PEAK} matrices: "

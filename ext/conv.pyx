@@ -27,7 +27,7 @@ cdef enum:
     TILE_PIXELS = 384          # at most
     TILES = 16                 # at least, where there are pixels enough, so that threads share the work evenly
     ROW_STEP = 12              # rows of the largest micro-kernel
-    FEW_ROWS = 256             # pixels, at most, where each task packs
+    FEW_PIXELS = 256           # of a batch, at most, where each task packs
     FEW_COLUMNS = 128          # filters, at most: fewer where that gives each thread fewer than
     TASKS = 4                  # of them. But only for
     MANY_WEIGHTS = 262144      # numbers, at least: they do not stay in the second-level cache
@@ -207,7 +207,7 @@ cdef int _columns_times(const nnx_view *v, Py_ssize_t images, const real *x, con
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm
     cdef Py_ssize_t panel = gemm.gemm_panel_f32() if real is float else gemm.gemm_panel_f64()
     cdef Py_ssize_t panels = (filters.outer + panel - 1) // panel, K = filters.taps * filters.inner, p
-    if view_rows(v, images) <= FEW_ROWS and K * filters.outer >= MANY_WEIGHTS and panels >= num_threads:
+    if view_rows(v, images) <= FEW_PIXELS and K * filters.outer >= MANY_WEIGHTS and panels >= num_threads:
         return _few_columns_times[real](v, images, x, filters, bias, relu, y, row_stride, scatter, num_threads)
     cdef real *packed = <real *> take_workspace(max(panels * panel * K, 1) * sizeof(real))
     try:
@@ -282,6 +282,7 @@ cdef int _few_columns_times(const nnx_view *v, Py_ssize_t images, const real *x,
 cdef int _columns_times_packed(const nnx_view *v, Py_ssize_t images, const real *x, const real *packed,
                                Py_ssize_t columns, const real *bias, bint relu, real *y, Py_ssize_t row_stride,
                                const Py_ssize_t *scatter, int num_threads) except -1:
+    """The same with all filters packed before, a tile of columns at a time."""
     cdef Shares shares
     cdef int thread
     cdef const nnx_gemm *gemm = <const nnx_gemm *> table().gemm

@@ -1,16 +1,15 @@
 """Matrix products: BLAS for small ones, the tile kernels of ext/simd/gemm.h for the rest.
 
-BLAS is SciPy's (``scipy.linalg.cython_blas``), bound at the first product that needs it, since loading it costs more
-than all of nnx. It is called only below the size at which OpenBLAS stays on one thread: its idle workers would spin
+BLAS (blas.pyx) is called only below the size at which OpenBLAS stays on one thread: its idle workers would spin
 beside ours. Larger products are cut into fixed tiles, so that the bits do not depend on the number of threads.
 """
 
 cimport numpy as cnp
-from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from cython.parallel cimport prange
 
 from libc.string cimport memset
 
+from nnx._ext.blas cimport bind_blas, blas_product
 from nnx._ext.common cimport (
     _shape, check_dim, check_ndim, check_threads, check_writeable, input_pointer, output_pointer, real, real_type,
 )
@@ -18,9 +17,6 @@ from nnx._ext.memory cimport empty_array, give_workspace, take_workspace
 from nnx._ext.share cimport Shares, next_of, share_out
 from nnx._ext.simd cimport table
 from nnx._ext.threads cimport num_threads as available_threads
-
-import os
-import sys
 
 cnp.import_array()
 
@@ -46,97 +42,6 @@ cdef enum:
     AUTO = 0
     BLAS = 1
     KERNEL = 2
-
-# -- BLAS -------------------------------------------------------------------------------------------
-
-# SciPy's BLAS takes pointers to 32-bit integers, or in some builds 64-bit ones. Ours point to 64-bit integers that hold
-# small positive numbers: on a little-endian machine both read the right value, so nothing has to be detected.
-ctypedef void (*sgemm_t)(char *, char *, int *, int *, int *, float *, float *, int *, float *, int *, float *,
-                         float *, int *) noexcept nogil
-ctypedef void (*dgemm_t)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *, double *,
-                         double *, int *) noexcept nogil
-
-cdef sgemm_t _sgemm = NULL
-cdef dgemm_t _dgemm = NULL
-_blas_module = None
-
-
-def bind_blas():
-    """Load ``scipy.linalg.cython_blas`` and keep the addresses of its sgemm and dgemm; returns the module."""
-    global _sgemm, _dgemm, _blas_module
-    if _blas_module is not None:
-        return _blas_module
-    if sys.byteorder != "little":
-        raise RuntimeError("gemm: expected a little-endian machine for SciPy's BLAS, got a big-endian one")
-    module = sys.modules.get("scipy.linalg.cython_blas") or _load_alone()
-    if module is None:
-        import scipy.linalg.cython_blas as module
-    capsules = module.__pyx_capi__
-    _sgemm = <sgemm_t> _address(capsules["sgemm"])
-    _dgemm = <dgemm_t> _address(capsules["dgemm"])
-    _blas_module = module
-    return module
-
-
-cdef void *_address(object capsule) except NULL:
-    return PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
-
-
-def _load_alone():
-    """Load the extension module without the rest of scipy.linalg (a third of the time), or return None."""
-    import importlib.machinery
-    import importlib.util
-
-    try:
-        import scipy
-
-        folder = os.path.join(os.path.dirname(scipy.__file__), "linalg")
-        for suffix in importlib.machinery.EXTENSION_SUFFIXES:
-            path = os.path.join(folder, "cython_blas" + suffix)
-            if os.path.exists(path):
-                name = "scipy.linalg.cython_blas"
-                loader = importlib.machinery.ExtensionFileLoader(name, path)
-                spec = importlib.util.spec_from_file_location(name, path, loader=loader)
-                module = importlib.util.module_from_spec(spec)
-                loader.exec_module(module)
-                return module
-    except (ImportError, AttributeError, OSError):
-        return None
-    return None
-
-
-def blas_info():
-    """Return a dict about BLAS: whether it is bound, and what OpenBLAS says of itself if it can be asked."""
-    if _blas_module is None:
-        return {"bound": False}
-    info = {"bound": True, "module": "scipy.linalg.cython_blas"}
-    import ctypes
-
-    try:
-        library = ctypes.CDLL(_blas_module.__file__)
-        for key in ("config", "corename"):
-            function = getattr(library, f"scipy_openblas_get_{key}")
-            function.restype = ctypes.c_char_p
-            info[key] = function().decode()
-    except (OSError, AttributeError):
-        pass  # another BLAS than SciPy's own OpenBLAS: it has no such functions
-    return info
-
-
-cdef void _blas(Py_ssize_t M, Py_ssize_t N, Py_ssize_t K, const real *A, Py_ssize_t rsa, Py_ssize_t csa,
-                const real *B, Py_ssize_t rsb, Py_ssize_t csb, real *C, Py_ssize_t ldc, int accumulate) noexcept nogil:
-    """C = A B (+ C) with row-major C: BLAS, which is column-major, is asked for C' = B' A'."""
-    cdef char trans_a = b"N" if csa == 1 else b"T"
-    cdef char trans_b = b"N" if csb == 1 else b"T"
-    cdef long long m = M, n = N, k = K, lda = rsa if csa == 1 else csa, ldb = rsb if csb == 1 else csb, ld = ldc
-    cdef real one = 1, beta = 1 if accumulate else 0
-    if real is float:
-        _sgemm(&trans_b, &trans_a, <int *> &n, <int *> &m, <int *> &k, &one, <float *> B, <int *> &ldb,
-               <float *> A, <int *> &lda, &beta, C, <int *> &ld)
-    else:
-        _dgemm(&trans_b, &trans_a, <int *> &n, <int *> &m, <int *> &k, &one, <double *> B, <int *> &ldb,
-               <double *> A, <int *> &lda, &beta, C, <int *> &ld)
-
 
 # -- one product ------------------------------------------------------------------------------------
 
@@ -369,8 +274,9 @@ cdef int _blas_tiles(Matrix A, Matrix B, Matrix C, real *column_bias, real *row_
                     c[i * C.rs + j] = column_bias[j] if column_bias != NULL else row_bias[i]
         k = 0
         while k < A.columns:
-            _blas[real](rows, columns, min(tk, A.columns - k), <real *> A.data + m * A.rs + k * A.cs, A.rs, A.cs,
-                        <real *> B.data + k * B.rs + n * B.cs, B.rs, B.cs, c + m * C.rs + n, C.rs, biased or k > 0)
+            blas_product[real](rows, columns, min(tk, A.columns - k), <real *> A.data + m * A.rs + k * A.cs, A.rs, A.cs,
+                               <real *> B.data + k * B.rs + n * B.cs, B.rs, B.cs, c + m * C.rs + n, C.rs,
+                               biased or k > 0)
             k = k + tk
         if relu:
             for i in range(m, m + rows):

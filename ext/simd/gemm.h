@@ -122,6 +122,7 @@ INLINE void NAME(transpose_stage)(NAME(vec) *v, const int s)
         }
 }
 
+/* The rows of a square become its columns. */
 INLINE void NAME(transpose_vectors)(NAME(vec) *v)
 {
     NAME(transpose_stage)(v, 1);
